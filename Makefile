@@ -1,0 +1,60 @@
+.DEFAULT_GOAL := help
+.PHONY: help install up down test check gen lock baseline bench
+SHELL := /bin/bash
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+DATA_DIR ?= $(CURDIR)/.parley
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+install: .venv/.installed .venv-models/.installed  ## install everything from the lock files
+
+up: install  ## start the mesh and show it; Ctrl-C stops it
+	@exec parley up --data-dir $(DATA_DIR)
+
+down:  ## stop a mesh that runs in the background
+	@parley down --data-dir $(DATA_DIR)
+
+test: install web/node_modules  ## run every test, on the real components
+	pytest
+
+check: install web/node_modules  ## lint: Python, contract, charts, imports
+	ruff check
+	ruff format --check
+	buf lint
+	buf format --diff --exit-code --path proto/parley
+	buf breaking --against proto/baseline.binpb
+	lint-imports
+
+bench: install  ## measure, and print the figures with machine and conditions
+	python -m bench
+
+gen: .venv/.installed web/node_modules  ## generate gen/ from proto/
+	buf generate --template proto/buf.gen.yaml
+	buf generate --template proto/buf.gen.validate.yaml
+	mkdir -p gen/descriptors
+	buf build --exclude-source-info --output gen/descriptors/parley.binpb
+
+baseline:  ## move the contract's baseline on: make baseline REASON="why a break is right"
+	@test -n "$(REASON)" || { echo 'say why: make baseline REASON="..."'; exit 1; }
+	buf build --exclude-imports --exclude-source-info --path proto/parley --output proto/baseline.binpb
+	@printf '| %s | %s | %s |\n' "$$(date -u +%F)" "$$(sha256sum < proto/baseline.binpb | cut -c1-16)" "$(REASON)" >> proto/BASELINE.md
+
+lock:  ## choose the newest allowed versions anew, with hashes
+	uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --generate-hashes pyproject.toml --output-file requirements.lock
+
+.venv/.installed: requirements.lock pyproject.toml
+	test -x .venv/bin/python || python3 -m venv .venv
+	test -x .venv/bin/uv || pip install --quiet "$$(sed -n 's/^\(uv==[^ ]*\).*/\1/p' requirements.lock)"
+	uv pip sync --quiet --require-hashes requirements.lock
+	uv pip install --quiet --no-deps --editable .
+	touch $@
+
+.venv-models/.installed: models/requirements.lock .venv/.installed
+	test -x .venv-models/bin/python || uv venv --quiet --python .venv/bin/python .venv-models
+	uv pip sync --quiet --require-hashes --python .venv-models models/requirements.lock
+	touch $@
+
+web/node_modules: web/package-lock.json .venv/.installed
+	cd web && npm ci --silent --no-fund --no-audit
+	touch $@

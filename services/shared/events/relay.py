@@ -1,0 +1,77 @@
+"""Publishes the outbox: in order, at least once, and never in the way of a call.
+
+One replica of a service relays at a time: the one that holds the advisory lock. Each event carries its outbox id as
+Nats-Msg-Id, so that what is published twice after a crash is stored once. Without NATS the rows wait.
+"""
+
+import asyncio
+import logging
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import asyncpg
+import nats.errors
+
+from services.shared.background import background
+from services.shared.events.bus import Bus
+from services.shared.events.streams import subject_of
+from services.shared.postgres.database import Database
+from services.shared.postgres.listener import Listener
+from services.shared.postgres.queries import load_queries
+
+_log = logging.getLogger("parley.events")
+_queries = load_queries(Path(__file__).with_name("queries.sql"))
+_BATCH = 200
+_RETRY_S = 1.0
+
+
+class Relay:
+    """Relays one service's outbox while `running`."""
+
+    def __init__(self, database: Database, listener: Listener, bus: Bus) -> None:
+        self._database = database
+        self._listener = listener
+        self._bus = bus
+
+    def running(self) -> AbstractAsyncContextManager[None]:
+        """Relays while entered."""
+        return background(self._run)
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                connection = await self._database.connect()
+                try:
+                    await self._relay(connection)
+                finally:
+                    connection.terminate()
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, nats.errors.Error, TimeoutError) as error:
+                _log.warning("the relay waits", extra={"facts": {"error": repr(error)}})
+                await asyncio.sleep(_RETRY_S)
+
+    async def _relay(self, connection: asyncpg.Connection) -> None:
+        await connection.execute(_queries["lock_relay"])  # waits while another replica relays
+        with self._listener.watch("outbox") as woken:
+            while True:
+                woken.clear()
+                while rows := await connection.fetch(_queries["unpublished"], _BATCH):
+                    await self._publish(rows)
+                    await connection.execute(_queries["mark_published"], [row["position"] for row in rows])
+                await woken.wait()
+
+    async def _publish(self, rows: list[asyncpg.Record]) -> None:
+        stream = await self._bus.stream()
+        for row in rows:
+            event_type = row["event_type"]
+            headers = {
+                "Nats-Msg-Id": str(row["id"]),
+                "ce-specversion": "1.0",
+                "ce-id": str(row["id"]),
+                "ce-type": event_type,
+                "ce-source": "/" + "/".join(event_type.split(".")[:2]),
+                "ce-subject": str(row["aggregate_id"]),
+                "ce-time": row["create_time"].isoformat(),
+                "ce-datacontenttype": "application/protobuf",
+                "parley-tenant": str(row["tenant_id"]),
+            }
+            await stream.publish(subject_of(event_type), row["payload"], headers=headers)

@@ -1,0 +1,170 @@
+"""What happens around every call, outermost first: telemetry, errors, deadline, peer, request shape, caller.
+
+All of it is one interceptor, so that a stream's messages pass one generator instead of five.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import grpc
+import protovalidate
+from google.protobuf.message import DecodeError, Message
+from protovalidate import Violation
+
+from services.shared.errors import Invalid, Reason, Refusal, Unauthenticated
+from services.shared.serving import deadline, telemetry
+from services.shared.serving.identity import AllowList, Caller, TokenVerifier
+from services.shared.serving.status import abort_internal, abort_with, code_of
+
+_log = logging.getLogger("parley.serving")
+_INFRASTRUCTURE = ("/grpc.health.v1.", "/grpc.reflection.")
+_HANDLERS = {
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
+}
+
+
+@dataclass(frozen=True)
+class CallRules:
+    """Which methods (/package.Service/Method) differ from the rule "a valid access token, now"."""
+
+    # Need no token.
+    open_methods: frozenset[str] = frozenset()
+    # Accept a token that expired at most so many seconds ago: calls that end what a valid token began.
+    token_grace_s: Mapping[str, float] = field(default_factory=dict)
+
+
+class CallContext:
+    """The gRPC context of a call, with its verified caller (see identity.caller_of)."""
+
+    def __init__(self, context: grpc.aio.ServicerContext, caller: Caller | None) -> None:
+        self._context = context
+        self.caller = caller
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._context, name)
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Admits, refuses, times and records every call of a server."""
+
+    def __init__(
+        self, verifier: TokenVerifier, rules: CallRules, allow_list: AllowList | None, max_stream_s: float
+    ) -> None:
+        """Without an allow list peers are not checked: a sidecar has done it."""
+        self._verifier = verifier
+        self._rules = rules
+        self._allow_list = allow_list
+        self._max_stream_s = max_stream_s
+        self._validator = protovalidate.Validator()
+        self._wrapped: dict[str, grpc.RpcMethodHandler] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler | None:
+        method = handler_call_details.method
+        if (wrapped := self._wrapped.get(method)) is None:
+            if (handler := await continuation(handler_call_details)) is None:
+                return None
+            wrapped = self._wrapped[method] = self._wrap(method, handler)
+        return wrapped
+
+    def _wrap(self, method: str, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
+        inner = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+        streams = handler.request_streaming or handler.response_streaming
+        longest_s = self._max_stream_s if streams else deadline.DEFAULT_UNARY_S
+        checked = self._each_checked if handler.request_streaming else self._checked
+
+        async def unary(request: object, context: grpc.aio.ServicerContext) -> Message:
+            async with self._around(method, context, longest_s) as call:
+                return await inner(checked(request), call)
+
+        async def stream(request: object, context: grpc.aio.ServicerContext) -> AsyncIterator[Message]:
+            async with self._around(method, context, longest_s) as call:
+                async for message in inner(checked(request), call):
+                    yield message
+
+        make = _HANDLERS[handler.request_streaming, handler.response_streaming]
+        behaviour = stream if handler.response_streaming else unary
+        return make(behaviour, _tolerant(handler.request_deserializer), handler.response_serializer)
+
+    @asynccontextmanager
+    async def _around(
+        self, method: str, context: grpc.aio.ServicerContext, limit_s: float
+    ) -> AsyncIterator[CallContext]:
+        began_s = time.perf_counter()
+        metadata = context.invocation_metadata() or ()
+        facts: dict[str, object] = {"trace_id": telemetry.trace_id_of(metadata)}
+        code = grpc.StatusCode.OK
+        try:
+            async with deadline.enforced(context, limit_s):
+                if self._allow_list:
+                    self._allow_list.check(method, context)
+                caller = self._caller(method, metadata)
+                if caller:
+                    facts |= {"tenant": caller.tenant_id}
+                yield CallContext(context, caller)
+        except Refusal as refusal:
+            facts["reason"] = refusal.reason
+            code = code_of(refusal)
+            await abort_with(context, refusal)
+        except asyncio.CancelledError:
+            code = grpc.StatusCode.CANCELLED
+            raise
+        except grpc.aio.AbortError:  # health and reflection end their calls themselves
+            code = context.code()
+            raise
+        except Exception:
+            code = grpc.StatusCode.INTERNAL
+            _log.exception("unexpected failure", extra={"facts": {"method": method, **facts}})
+            await abort_internal(context, str(facts["trace_id"]))
+        finally:
+            telemetry.record_rpc(method, code, time.perf_counter() - began_s, facts)
+
+    def _caller(self, method: str, metadata: Iterable[tuple[str, str | bytes]]) -> Caller | None:
+        if method in self._rules.open_methods or method.startswith(_INFRASTRUCTURE):
+            return None
+        header = next((value for key, value in metadata if key == "authorization"), "")
+        scheme, _, token = str(header).partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            message = "Send an access token: `authorization: Bearer ...`."
+            raise Unauthenticated(Reason.TOKEN_MISSING, message)
+        return self._verifier.verify(token, grace_s=self._rules.token_grace_s.get(method, 0))
+
+    def _checked(self, request: Message | None) -> Message:
+        if request is None:
+            raise Invalid(Reason.MALFORMED_REQUEST, "The bytes are not a message of the expected type.")
+        if violations := self._validator.collect_violations(request):
+            faults = {_path(violation): violation.proto.message for violation in violations}
+            message = "; ".join(f"{name}: {fault}" for name, fault in faults.items())
+            raise Invalid(Reason.INVALID_FIELD, message[:1000], violations=faults)
+        return request
+
+    async def _each_checked(self, requests: AsyncIterator[Message | None]) -> AsyncIterator[Message]:
+        async for request in requests:
+            yield self._checked(request)
+
+
+def _tolerant(deserialize: Callable[[bytes], Message]) -> Callable[[bytes], Message | None]:
+    """Bytes that are no message become None, refused by `_checked`; gRPC itself would answer INTERNAL."""
+
+    def parse(data: bytes) -> Message | None:
+        try:
+            return deserialize(data)
+        except DecodeError:
+            return None
+
+    return parse
+
+
+def _path(violation: Violation) -> str:
+    elements = violation.proto.field.elements if violation.proto.field else ()
+    return ".".join(element.field_name for element in elements) or "request"

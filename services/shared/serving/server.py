@@ -1,0 +1,159 @@
+"""Start, readiness and stop of a service process.
+
+`run` is the last line of every __main__: it starts the resources in order, serves until SIGTERM or SIGINT, then
+says NOT_SERVING, lets running calls finish within the grace, and closes the resources in reverse order.
+`--check` runs the readiness checks once instead and prints, for each failure, what to do next.
+"""
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass, field
+from functools import partial
+
+import grpc
+import uvloop
+from google.protobuf.internal import api_implementation
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from prometheus_client import start_http_server
+
+from services.shared.background import background
+from services.shared.serving import telemetry
+from services.shared.serving.identity import AllowList, TokenVerifier
+from services.shared.serving.interceptor import CallInterceptor, CallRules
+from services.shared.serving.settings import ServingSettings, SettingsError
+from services.shared.serving.tls import server_credentials
+
+_log = logging.getLogger("parley.serving")
+_CHECK_EVERY_S = 2.0
+_CHECK_WITHIN_S = 5.0
+_MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+_OPTIONS = [
+    ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+    ("grpc.max_metadata_size", 16 * 1024),
+    ("grpc.so_reuseport", 0),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that the service needs to be ready. `probe` raises when it is not there; `advice` says what to do."""
+
+    name: str
+    probe: Callable[[], Awaitable[object]]
+    advice: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """A service, wired: what it registers, what it needs open while it serves, what makes it ready."""
+
+    name: str
+    settings: ServingSettings
+    register: Sequence[Callable[[grpc.aio.Server], None]]
+    # Full proto names of what `register` adds, for health and reflection.
+    proto_services: Sequence[str]
+    rules: CallRules = field(default_factory=CallRules)
+    # Opened in order, closed in reverse order.
+    resources: Sequence[AbstractAsyncContextManager[object]] = ()
+    checks: Sequence[Check] = ()
+
+
+def run(name: str, wire: Callable[[], Service]) -> None:
+    """Wire the service and serve it, or check it with `--check`; end the process with a status."""
+    if api_implementation.Type() != "upb":
+        sys.exit("protobuf runs without its C runtime: reinstall the protobuf wheel for this Python.")
+    telemetry.set_up(name)
+    try:
+        uvloop.run(_main(wire))
+    except SettingsError as error:
+        sys.exit(f"{name} can't start:\n{error}")
+
+
+async def _main(wire: Callable[[], Service]) -> None:
+    service = wire()
+    if "--check" in sys.argv[1:]:
+        sys.exit(await _print_checks(service))
+    await serve(service)
+
+
+async def serve(service: Service, *, stop: asyncio.Event | None = None) -> None:
+    """Serve until `stop` is set; without it, until SIGTERM or SIGINT."""
+    stop = stop or _stop_on_signals()
+    settings = service.settings
+    async with AsyncExitStack() as opened:
+        for resource in service.resources:
+            await opened.enter_async_context(resource)
+        server, healths = _server(service)
+        await server.start()
+        host, _, port = settings.metrics_address.rpartition(":")
+        start_http_server(int(port), host)
+        async with background(partial(_watch_readiness, service, healths)):
+            _log.info("serving", extra={"facts": {"address": settings.listen_address}})
+            await stop.wait()
+        _log.info("stopping")
+        await healths.enter_graceful_shutdown()
+        await server.stop(settings.stop_grace_s)
+
+
+def _server(service: Service) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
+    settings = service.settings
+    credentials = server_credentials(settings)
+    allow_list = AllowList() if credentials else None
+    calls = CallInterceptor(TokenVerifier(settings.jwks_file), service.rules, allow_list, settings.max_stream_s)
+    server = grpc.aio.server(interceptors=[*telemetry.server_interceptors(), calls], options=_OPTIONS)
+    for register in service.register:
+        register(server)
+    healths = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(healths, server)
+    if settings.reflection:
+        names = (*service.proto_services, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server)
+    if credentials:
+        server.add_secure_port(settings.listen_address, credentials)
+    else:
+        server.add_insecure_port(settings.listen_address)
+    return server, healths
+
+
+async def _watch_readiness(service: Service, healths: health.aio.HealthServicer) -> None:
+    was_ready: bool | None = None
+    while True:
+        faults = [fault for fault in await asyncio.gather(*map(_fault, service.checks)) if fault]
+        ready = not faults
+        if ready != was_ready:
+            _log.info("ready" if ready else "not ready", extra={"facts": {"faults": faults}})
+            statuses = health_pb2.HealthCheckResponse
+            for name in ("", *service.proto_services):
+                await healths.set(name, statuses.SERVING if ready else statuses.NOT_SERVING)
+            was_ready = ready
+        await asyncio.sleep(_CHECK_EVERY_S if ready else _CHECK_EVERY_S / 10)
+
+
+async def _fault(check: Check) -> str | None:
+    try:
+        await asyncio.wait_for(check.probe(), _CHECK_WITHIN_S)
+    except Exception as error:  # whatever a driver raises: the part is not there
+        return f"{check.name}: {type(error).__name__}: {error}"
+    return None
+
+
+async def _print_checks(service: Service) -> int:
+    faults = await asyncio.gather(*map(_fault, service.checks))
+    for check, fault in zip(service.checks, faults, strict=True):
+        print(f"failed  {fault}\n        {check.advice}" if fault else f"ok      {check.name}")
+    return 1 if any(faults) else 0
+
+
+def _stop_on_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop

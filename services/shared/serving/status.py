@@ -1,0 +1,86 @@
+"""Refusals as gRPC statuses and back: the one place that knows google.rpc.Status."""
+
+import grpc
+from google.protobuf.any_pb2 import Any
+from google.rpc import error_details_pb2, status_pb2
+
+from services.shared import errors
+from services.shared.errors import Reason, Refusal
+
+DOMAIN = "parley"
+_DETAILS_KEY = "grpc-status-details-bin"
+_CODES: dict[type[Refusal], grpc.StatusCode] = {
+    errors.NotFound: grpc.StatusCode.NOT_FOUND,
+    errors.Invalid: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    errors.Forbidden: grpc.StatusCode.PERMISSION_DENIED,
+    errors.AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
+    errors.WrongState: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.Conflict: grpc.StatusCode.ABORTED,
+    errors.Exhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
+}
+_KINDS = {code: kind for kind, code in _CODES.items()}
+_DEFAULT_RETRY_S = 1.0
+
+
+def code_of(refusal: Refusal) -> grpc.StatusCode:
+    """The status code that stands for a kind of refusal."""
+    return _CODES[type(refusal)]
+
+
+async def abort_with(context: grpc.aio.ServicerContext, refusal: Refusal) -> None:
+    """End the call with the refusal's status and details; always raises grpc.aio.AbortError."""
+    code = code_of(refusal)
+    details = (_DETAILS_KEY, _status(code, refusal).SerializeToString())
+    await context.abort(code, refusal.message, trailing_metadata=(details,))
+
+
+async def abort_internal(context: grpc.aio.ServicerContext, trace_id: str) -> None:
+    """End the call with INTERNAL and nothing but the trace id."""
+    message = f"Something broke on our side. Report trace id {trace_id}."
+    status = status_pb2.Status(code=grpc.StatusCode.INTERNAL.value[0], message=message)
+    _add(
+        status,
+        error_details_pb2.ErrorInfo(reason=Reason.INTERNAL, domain=DOMAIN, metadata={"trace_id": trace_id}),
+    )
+    details = (_DETAILS_KEY, status.SerializeToString())
+    await context.abort(grpc.StatusCode.INTERNAL, message, trailing_metadata=(details,))
+
+
+def refusal_in(error: grpc.aio.AioRpcError) -> Refusal | None:
+    """The refusal that a Parley peer answered with; None if the failure is the transport's own."""
+    for key, value in error.trailing_metadata() or ():
+        if key != _DETAILS_KEY:
+            continue
+        for detail in status_pb2.Status.FromString(value).details:
+            info = error_details_pb2.ErrorInfo()
+            if detail.Unpack(info) and info.domain == DOMAIN and info.reason in Reason.__members__:
+                kind = _KINDS.get(error.code())
+                return kind(Reason(info.reason), error.details() or "", **info.metadata) if kind else None
+    return None
+
+
+def _status(code: grpc.StatusCode, refusal: Refusal) -> status_pb2.Status:
+    status = status_pb2.Status(code=code.value[0], message=refusal.message)
+    _add(status, error_details_pb2.ErrorInfo(reason=refusal.reason, domain=DOMAIN, metadata=refusal.facts))
+    if refusal.violations:
+        bad_request = error_details_pb2.BadRequest()
+        for name, description in refusal.violations.items():
+            bad_request.field_violations.add(field=name, description=description)
+        _add(status, bad_request)
+    retry_after_s = refusal.retry_after_s
+    if retry_after_s is None and code is grpc.StatusCode.UNAVAILABLE:
+        retry_after_s = _DEFAULT_RETRY_S
+    if retry_after_s is not None:
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromMilliseconds(round(retry_after_s * 1000))
+        _add(status, retry)
+    return status
+
+
+def _add(status: status_pb2.Status, detail: object) -> None:
+    packed = Any()
+    packed.Pack(detail)  # type: ignore[arg-type]
+    status.details.append(packed)
