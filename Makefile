@@ -3,6 +3,7 @@
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 DATA_DIR ?= $(CURDIR)/.parley
+PYTEST ?= pytest
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -16,7 +17,7 @@ down:  ## stop a mesh that runs in the background
 	@parley down --data-dir $(DATA_DIR)
 
 test: install web/node_modules  ## run every test, on the real components
-	pytest
+	$(PYTEST)
 
 check: install web/node_modules  ## lint: Python, contract, charts, imports
 	ruff check
@@ -37,7 +38,7 @@ gen: .venv/.installed web/node_modules  ## generate gen/ from proto/
 
 baseline:  ## move the contract's baseline on: make baseline REASON="why a break is right"
 	@test -n "$(REASON)" || { echo 'say why: make baseline REASON="..."'; exit 1; }
-	buf build --exclude-imports --exclude-source-info --path proto/parley --output proto/baseline.binpb
+	buf build --exclude-source-info --path proto/parley --output proto/baseline.binpb
 	@printf '| %s | %s | %s |\n' "$$(date -u +%F)" "$$(sha256sum < proto/baseline.binpb | cut -c1-16)" "$(REASON)" >> proto/BASELINE.md
 
 lock:  ## choose the newest allowed versions anew, with hashes

@@ -104,9 +104,7 @@ class GetJwksRequest(betterproto2.Message):
     pass
 
 
-default_message_pool.register_message(
-    "parley.auth.v1", "GetJwksRequest", GetJwksRequest
-)
+default_message_pool.register_message("parley.auth.v1", "GetJwksRequest", GetJwksRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -121,9 +119,7 @@ class GetJwksResponse(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "parley.auth.v1", "GetJwksResponse", GetJwksResponse
-)
+default_message_pool.register_message("parley.auth.v1", "GetJwksResponse", GetJwksResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -144,9 +140,7 @@ class GetMeResponse(betterproto2.Message):
     The caller.
     """
 
-    user: "User | None" = betterproto2.field(
-        1, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    user: "User | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
     """
     The caller's account.
     """
@@ -221,16 +215,12 @@ class LoginResponse(betterproto2.Message):
     The user, signed in.
     """
 
-    user: "User | None" = betterproto2.field(
-        1, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    user: "User | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
     """
     Who signed in.
     """
 
-    tokens: "TokenPair | None" = betterproto2.field(
-        2, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    tokens: "TokenPair | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
     """
     A new session's tokens.
     """
@@ -263,9 +253,7 @@ class LogoutResponse(betterproto2.Message):
     pass
 
 
-default_message_pool.register_message(
-    "parley.auth.v1", "LogoutResponse", LogoutResponse
-)
+default_message_pool.register_message("parley.auth.v1", "LogoutResponse", LogoutResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -280,9 +268,7 @@ class RefreshTokenRequest(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "parley.auth.v1", "RefreshTokenRequest", RefreshTokenRequest
-)
+default_message_pool.register_message("parley.auth.v1", "RefreshTokenRequest", RefreshTokenRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -291,17 +277,13 @@ class RefreshTokenResponse(betterproto2.Message):
     The next pair; the traded token is used up.
     """
 
-    tokens: "TokenPair | None" = betterproto2.field(
-        1, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    tokens: "TokenPair | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
     """
     The same session's next tokens.
     """
 
 
-default_message_pool.register_message(
-    "parley.auth.v1", "RefreshTokenResponse", RefreshTokenResponse
-)
+default_message_pool.register_message("parley.auth.v1", "RefreshTokenResponse", RefreshTokenResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -336,9 +318,7 @@ class RegisterRequest(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "parley.auth.v1", "RegisterRequest", RegisterRequest
-)
+default_message_pool.register_message("parley.auth.v1", "RegisterRequest", RegisterRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -347,24 +327,18 @@ class RegisterResponse(betterproto2.Message):
     The owner, signed in.
     """
 
-    user: "User | None" = betterproto2.field(
-        1, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    user: "User | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
     """
     The owner.
     """
 
-    tokens: "TokenPair | None" = betterproto2.field(
-        2, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    tokens: "TokenPair | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
     """
     The owner's tokens.
     """
 
 
-default_message_pool.register_message(
-    "parley.auth.v1", "RegisterResponse", RegisterResponse
-)
+default_message_pool.register_message("parley.auth.v1", "RegisterResponse", RegisterResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -389,9 +363,7 @@ class SessionRevoked(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "parley.auth.v1", "SessionRevoked", SessionRevoked
-)
+default_message_pool.register_message("parley.auth.v1", "SessionRevoked", SessionRevoked)
 
 
 @dataclass(eq=False, repr=False)
@@ -406,10 +378,7 @@ class TokenPair(betterproto2.Message):
     """
 
     access_expire_time: "datetime.datetime | None" = betterproto2.field(
-        2,
-        betterproto2.TYPE_MESSAGE,
-        unwrap=lambda: ___google__protobuf__.Timestamp,
-        optional=True,
+        2, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Timestamp, optional=True
     )
     """
     When access_token stops working; minutes away.
@@ -421,10 +390,7 @@ class TokenPair(betterproto2.Message):
     """
 
     refresh_expire_time: "datetime.datetime | None" = betterproto2.field(
-        4,
-        betterproto2.TYPE_MESSAGE,
-        unwrap=lambda: ___google__protobuf__.Timestamp,
-        optional=True,
+        4, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Timestamp, optional=True
     )
     """
     When refresh_token stops working; days away.
@@ -460,18 +426,13 @@ class User(betterproto2.Message):
     Shown to others, at most 100 characters.
     """
 
-    role: "Role" = betterproto2.field(
-        5, betterproto2.TYPE_ENUM, default_factory=lambda: Role(0)
-    )
+    role: "Role" = betterproto2.field(5, betterproto2.TYPE_ENUM, default_factory=lambda: Role(0))
     """
     What the user may do.
     """
 
     create_time: "datetime.datetime | None" = betterproto2.field(
-        6,
-        betterproto2.TYPE_MESSAGE,
-        unwrap=lambda: ___google__protobuf__.Timestamp,
-        optional=True,
+        6, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Timestamp, optional=True
     )
     """
     When the account was made.
@@ -533,9 +494,7 @@ class UserRegistered(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "parley.auth.v1", "UserRegistered", UserRegistered
-)
+default_message_pool.register_message("parley.auth.v1", "UserRegistered", UserRegistered)
 
 
 class AuthServiceStub(betterproto2_grpclib.ServiceStub):

@@ -97,17 +97,13 @@ class StartTurnRequest(betterproto2.Message):
     The question, 1 to 16,000 characters, not only white space.
     """
 
-    options: "TurnOptions | None" = betterproto2.field(
-        4, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    options: "TurnOptions | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
     """
     How to answer; absent: as the installation is set.
     """
 
 
-default_message_pool.register_message(
-    "parley.chat.v1", "StartTurnRequest", StartTurnRequest
-)
+default_message_pool.register_message("parley.chat.v1", "StartTurnRequest", StartTurnRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -116,17 +112,13 @@ class StartTurnResponse(betterproto2.Message):
     One step of the turn.
     """
 
-    event: "TurnEvent | None" = betterproto2.field(
-        1, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    event: "TurnEvent | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
     """
     The step.
     """
 
 
-default_message_pool.register_message(
-    "parley.chat.v1", "StartTurnResponse", StartTurnResponse
-)
+default_message_pool.register_message("parley.chat.v1", "StartTurnResponse", StartTurnResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -156,9 +148,7 @@ class TurnCancellation(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "parley.chat.v1", "TurnCancellation", TurnCancellation
-)
+default_message_pool.register_message("parley.chat.v1", "TurnCancellation", TurnCancellation)
 
 
 @dataclass(eq=False, repr=False)
@@ -227,9 +217,7 @@ class TurnCompleted(betterproto2.Message):
     The model's name.
     """
 
-    usage: "__session__v1__.Usage | None" = betterproto2.field(
-        7, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    usage: "__session__v1__.Usage | None" = betterproto2.field(7, betterproto2.TYPE_MESSAGE, optional=True)
     """
     The model's work.
     """
@@ -257,9 +245,7 @@ class TurnCompletion(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "parley.chat.v1", "TurnCompletion", TurnCompletion
-)
+default_message_pool.register_message("parley.chat.v1", "TurnCompletion", TurnCompletion)
 
 
 @dataclass(eq=False, repr=False)
@@ -282,23 +268,17 @@ class TurnEvent(betterproto2.Message):
     Place in the turn, from 1.
     """
 
-    started: "TurnStarted | None" = betterproto2.field(
-        3, betterproto2.TYPE_MESSAGE, optional=True, group="event"
-    )
+    started: "TurnStarted | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True, group="event")
     """
     The turn has begun; always the first step.
     """
 
-    sources: "TurnSources | None" = betterproto2.field(
-        4, betterproto2.TYPE_MESSAGE, optional=True, group="event"
-    )
+    sources: "TurnSources | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True, group="event")
     """
     The passages that stand before the model; comes before any text.
     """
 
-    text_delta: "TextDelta | None" = betterproto2.field(
-        5, betterproto2.TYPE_MESSAGE, optional=True, group="event"
-    )
+    text_delta: "TextDelta | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True, group="event")
     """
     The next words of the answer.
     """
@@ -310,16 +290,12 @@ class TurnEvent(betterproto2.Message):
     The model's work; comes once, before the end.
     """
 
-    completed: "TurnCompletion | None" = betterproto2.field(
-        7, betterproto2.TYPE_MESSAGE, optional=True, group="event"
-    )
+    completed: "TurnCompletion | None" = betterproto2.field(7, betterproto2.TYPE_MESSAGE, optional=True, group="event")
     """
     The answer is whole and saved; a last step.
     """
 
-    failed: "TurnFailure | None" = betterproto2.field(
-        8, betterproto2.TYPE_MESSAGE, optional=True, group="event"
-    )
+    failed: "TurnFailure | None" = betterproto2.field(8, betterproto2.TYPE_MESSAGE, optional=True, group="event")
     """
     The turn ended without a whole answer; a last step.
     """
@@ -405,16 +381,12 @@ class TurnOptions(betterproto2.Message):
     The model's name, at most 100 characters; absent: the installation's first.
     """
 
-    max_output_tokens: "int | None" = betterproto2.field(
-        2, betterproto2.TYPE_UINT32, optional=True
-    )
+    max_output_tokens: "int | None" = betterproto2.field(2, betterproto2.TYPE_UINT32, optional=True)
     """
     At most so many tokens of answer, 1 to 4,096; absent: 512.
     """
 
-    temperature: "float | None" = betterproto2.field(
-        3, betterproto2.TYPE_FLOAT, optional=True
-    )
+    temperature: "float | None" = betterproto2.field(3, betterproto2.TYPE_FLOAT, optional=True)
     """
     0 (always the likeliest word) to 2; absent: the model's own.
     """
@@ -434,9 +406,7 @@ class TurnSources(betterproto2.Message):
     What the answer may be drawn from.
     """
 
-    citations: "list[__session__v1__.Citation]" = betterproto2.field(
-        1, betterproto2.TYPE_MESSAGE, repeated=True
-    )
+    citations: "list[__session__v1__.Citation]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
     """
     At most 20, by number; the answer refers to them as [1], [2].
     """
@@ -467,10 +437,7 @@ class TurnStarted(betterproto2.Message):
     """
 
     create_time: "datetime.datetime | None" = betterproto2.field(
-        3,
-        betterproto2.TYPE_MESSAGE,
-        unwrap=lambda: ___google__protobuf__.Timestamp,
-        optional=True,
+        3, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Timestamp, optional=True
     )
     """
     When it began.

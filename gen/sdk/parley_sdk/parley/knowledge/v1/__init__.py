@@ -126,9 +126,7 @@ class AppendUploadRequest(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "parley.knowledge.v1", "AppendUploadRequest", AppendUploadRequest
-)
+default_message_pool.register_message("parley.knowledge.v1", "AppendUploadRequest", AppendUploadRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -143,9 +141,7 @@ class AppendUploadResponse(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "parley.knowledge.v1", "AppendUploadResponse", AppendUploadResponse
-)
+default_message_pool.register_message("parley.knowledge.v1", "AppendUploadResponse", AppendUploadResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -154,17 +150,13 @@ class CreateUploadRequest(betterproto2.Message):
     The file to upload in chunks.
     """
 
-    file: "UploadedFile | None" = betterproto2.field(
-        1, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    file: "UploadedFile | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
     """
     What the file is.
     """
 
 
-default_message_pool.register_message(
-    "parley.knowledge.v1", "CreateUploadRequest", CreateUploadRequest
-)
+default_message_pool.register_message("parley.knowledge.v1", "CreateUploadRequest", CreateUploadRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -184,9 +176,7 @@ class CreateUploadResponse(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "parley.knowledge.v1", "CreateUploadResponse", CreateUploadResponse
-)
+default_message_pool.register_message("parley.knowledge.v1", "CreateUploadResponse", CreateUploadResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -201,9 +191,7 @@ class DeleteDocumentRequest(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "parley.knowledge.v1", "DeleteDocumentRequest", DeleteDocumentRequest
-)
+default_message_pool.register_message("parley.knowledge.v1", "DeleteDocumentRequest", DeleteDocumentRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -215,9 +203,7 @@ class DeleteDocumentResponse(betterproto2.Message):
     pass
 
 
-default_message_pool.register_message(
-    "parley.knowledge.v1", "DeleteDocumentResponse", DeleteDocumentResponse
-)
+default_message_pool.register_message("parley.knowledge.v1", "DeleteDocumentResponse", DeleteDocumentResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -251,23 +237,17 @@ class Document(betterproto2.Message):
     SHA-256 of the original, 64 lower-case hex digits.
     """
 
-    state: "DocumentState" = betterproto2.field(
-        6, betterproto2.TYPE_ENUM, default_factory=lambda: DocumentState(0)
-    )
+    state: "DocumentState" = betterproto2.field(6, betterproto2.TYPE_ENUM, default_factory=lambda: DocumentState(0))
     """
     Where it stands.
     """
 
-    progress: "IndexingProgress | None" = betterproto2.field(
-        7, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    progress: "IndexingProgress | None" = betterproto2.field(7, betterproto2.TYPE_MESSAGE, optional=True)
     """
     How far indexing is.
     """
 
-    failure: "DocumentFailure | None" = betterproto2.field(
-        8, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    failure: "DocumentFailure | None" = betterproto2.field(8, betterproto2.TYPE_MESSAGE, optional=True)
     """
     Why indexing failed; only in DOCUMENT_STATE_FAILED.
     """
@@ -278,10 +258,7 @@ class Document(betterproto2.Message):
     """
 
     create_time: "datetime.datetime | None" = betterproto2.field(
-        10,
-        betterproto2.TYPE_MESSAGE,
-        unwrap=lambda: ___google__protobuf__.Timestamp,
-        optional=True,
+        10, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Timestamp, optional=True
     )
     """
     When the upload was finished.
@@ -313,9 +290,7 @@ class DocumentDeleted(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "parley.knowledge.v1", "DocumentDeleted", DocumentDeleted
-)
+default_message_pool.register_message("parley.knowledge.v1", "DocumentDeleted", DocumentDeleted)
 
 
 @dataclass(eq=False, repr=False)
@@ -357,9 +332,7 @@ class DocumentFailed(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "parley.knowledge.v1", "DocumentFailed", DocumentFailed
-)
+default_message_pool.register_message("parley.knowledge.v1", "DocumentFailed", DocumentFailed)
 
 
 @dataclass(eq=False, repr=False)
@@ -381,9 +354,7 @@ class DocumentFailure(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "parley.knowledge.v1", "DocumentFailure", DocumentFailure
-)
+default_message_pool.register_message("parley.knowledge.v1", "DocumentFailure", DocumentFailure)
 
 
 @dataclass(eq=False, repr=False)
@@ -418,9 +389,7 @@ class DocumentIndexed(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "parley.knowledge.v1", "DocumentIndexed", DocumentIndexed
-)
+default_message_pool.register_message("parley.knowledge.v1", "DocumentIndexed", DocumentIndexed)
 
 
 @dataclass(eq=False, repr=False)
@@ -450,9 +419,7 @@ class DocumentUploaded(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "parley.knowledge.v1", "DocumentUploaded", DocumentUploaded
-)
+default_message_pool.register_message("parley.knowledge.v1", "DocumentUploaded", DocumentUploaded)
 
 
 @dataclass(eq=False, repr=False)
@@ -467,9 +434,7 @@ class FinishUploadRequest(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "parley.knowledge.v1", "FinishUploadRequest", FinishUploadRequest
-)
+default_message_pool.register_message("parley.knowledge.v1", "FinishUploadRequest", FinishUploadRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -478,17 +443,13 @@ class FinishUploadResponse(betterproto2.Message):
     The file is stored and queued.
     """
 
-    document: "Document | None" = betterproto2.field(
-        1, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    document: "Document | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
     """
     The new document.
     """
 
 
-default_message_pool.register_message(
-    "parley.knowledge.v1", "FinishUploadResponse", FinishUploadResponse
-)
+default_message_pool.register_message("parley.knowledge.v1", "FinishUploadResponse", FinishUploadResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -503,9 +464,7 @@ class GetDocumentRequest(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "parley.knowledge.v1", "GetDocumentRequest", GetDocumentRequest
-)
+default_message_pool.register_message("parley.knowledge.v1", "GetDocumentRequest", GetDocumentRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -514,17 +473,13 @@ class GetDocumentResponse(betterproto2.Message):
     The document asked for.
     """
 
-    document: "Document | None" = betterproto2.field(
-        1, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    document: "Document | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
     """
     The document.
     """
 
 
-default_message_pool.register_message(
-    "parley.knowledge.v1", "GetDocumentResponse", GetDocumentResponse
-)
+default_message_pool.register_message("parley.knowledge.v1", "GetDocumentResponse", GetDocumentResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -549,9 +504,7 @@ class IndexingProgress(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "parley.knowledge.v1", "IndexingProgress", IndexingProgress
-)
+default_message_pool.register_message("parley.knowledge.v1", "IndexingProgress", IndexingProgress)
 
 
 @dataclass(eq=False, repr=False)
@@ -571,9 +524,7 @@ class ListDocumentsRequest(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "parley.knowledge.v1", "ListDocumentsRequest", ListDocumentsRequest
-)
+default_message_pool.register_message("parley.knowledge.v1", "ListDocumentsRequest", ListDocumentsRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -582,9 +533,7 @@ class ListDocumentsResponse(betterproto2.Message):
     A page of documents.
     """
 
-    documents: "list[Document]" = betterproto2.field(
-        1, betterproto2.TYPE_MESSAGE, repeated=True
-    )
+    documents: "list[Document]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
     """
     Newest first.
     """
@@ -595,9 +544,7 @@ class ListDocumentsResponse(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "parley.knowledge.v1", "ListDocumentsResponse", ListDocumentsResponse
-)
+default_message_pool.register_message("parley.knowledge.v1", "ListDocumentsResponse", ListDocumentsResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -626,9 +573,7 @@ class Passage(betterproto2.Message):
     The page where it begins, from 1; absent where the format has no pages.
     """
 
-    headings: "list[str]" = betterproto2.field(
-        5, betterproto2.TYPE_STRING, repeated=True
-    )
+    headings: "list[str]" = betterproto2.field(5, betterproto2.TYPE_STRING, repeated=True)
     """
     The headings above it, outermost first.
     """
@@ -659,9 +604,7 @@ class SearchRequest(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "parley.knowledge.v1", "SearchRequest", SearchRequest
-)
+default_message_pool.register_message("parley.knowledge.v1", "SearchRequest", SearchRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -670,17 +613,13 @@ class SearchResponse(betterproto2.Message):
     What was found.
     """
 
-    passages: "list[Passage]" = betterproto2.field(
-        1, betterproto2.TYPE_MESSAGE, repeated=True
-    )
+    passages: "list[Passage]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
     """
     Best first.
     """
 
 
-default_message_pool.register_message(
-    "parley.knowledge.v1", "SearchResponse", SearchResponse
-)
+default_message_pool.register_message("parley.knowledge.v1", "SearchResponse", SearchResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -692,24 +631,18 @@ class UploadDocumentRequest(betterproto2.Message):
         - part: The file first, then its bytes.
     """
 
-    file: "UploadedFile | None" = betterproto2.field(
-        1, betterproto2.TYPE_MESSAGE, optional=True, group="part"
-    )
+    file: "UploadedFile | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True, group="part")
     """
     What the file is; the first message, and only it.
     """
 
-    chunk: "bytes | None" = betterproto2.field(
-        2, betterproto2.TYPE_BYTES, optional=True, group="part"
-    )
+    chunk: "bytes | None" = betterproto2.field(2, betterproto2.TYPE_BYTES, optional=True, group="part")
     """
     The next bytes, 1 to 1,048,576 (1 MiB).
     """
 
 
-default_message_pool.register_message(
-    "parley.knowledge.v1", "UploadDocumentRequest", UploadDocumentRequest
-)
+default_message_pool.register_message("parley.knowledge.v1", "UploadDocumentRequest", UploadDocumentRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -718,17 +651,13 @@ class UploadDocumentResponse(betterproto2.Message):
     The file is stored and queued.
     """
 
-    document: "Document | None" = betterproto2.field(
-        1, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    document: "Document | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
     """
     The new document.
     """
 
 
-default_message_pool.register_message(
-    "parley.knowledge.v1", "UploadDocumentResponse", UploadDocumentResponse
-)
+default_message_pool.register_message("parley.knowledge.v1", "UploadDocumentResponse", UploadDocumentResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -758,9 +687,7 @@ class UploadedFile(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "parley.knowledge.v1", "UploadedFile", UploadedFile
-)
+default_message_pool.register_message("parley.knowledge.v1", "UploadedFile", UploadedFile)
 
 
 @dataclass(eq=False, repr=False)
@@ -775,9 +702,7 @@ class WatchDocumentRequest(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "parley.knowledge.v1", "WatchDocumentRequest", WatchDocumentRequest
-)
+default_message_pool.register_message("parley.knowledge.v1", "WatchDocumentRequest", WatchDocumentRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -786,17 +711,13 @@ class WatchDocumentResponse(betterproto2.Message):
     The document after a step.
     """
 
-    document: "Document | None" = betterproto2.field(
-        1, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    document: "Document | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
     """
     The document as it now stands.
     """
 
 
-default_message_pool.register_message(
-    "parley.knowledge.v1", "WatchDocumentResponse", WatchDocumentResponse
-)
+default_message_pool.register_message("parley.knowledge.v1", "WatchDocumentResponse", WatchDocumentResponse)
 
 
 class KnowledgeServiceStub(betterproto2_grpclib.ServiceStub):

@@ -55,9 +55,7 @@ class AnswerReady(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "parley.notification.v1", "AnswerReady", AnswerReady
-)
+default_message_pool.register_message("parley.notification.v1", "AnswerReady", AnswerReady)
 
 
 @dataclass(eq=False, repr=False)
@@ -82,9 +80,7 @@ class DocumentReady(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "parley.notification.v1", "DocumentReady", DocumentReady
-)
+default_message_pool.register_message("parley.notification.v1", "DocumentReady", DocumentReady)
 
 
 @dataclass(eq=False, repr=False)
@@ -116,9 +112,7 @@ class DocumentRefused(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "parley.notification.v1", "DocumentRefused", DocumentRefused
-)
+default_message_pool.register_message("parley.notification.v1", "DocumentRefused", DocumentRefused)
 
 
 @dataclass(eq=False, repr=False)
@@ -138,9 +132,7 @@ class ListNotificationsRequest(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "parley.notification.v1", "ListNotificationsRequest", ListNotificationsRequest
-)
+default_message_pool.register_message("parley.notification.v1", "ListNotificationsRequest", ListNotificationsRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -149,9 +141,7 @@ class ListNotificationsResponse(betterproto2.Message):
     A page of the feed.
     """
 
-    notifications: "list[Notification]" = betterproto2.field(
-        1, betterproto2.TYPE_MESSAGE, repeated=True
-    )
+    notifications: "list[Notification]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
     """
     Newest first.
     """
@@ -162,9 +152,7 @@ class ListNotificationsResponse(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "parley.notification.v1", "ListNotificationsResponse", ListNotificationsResponse
-)
+default_message_pool.register_message("parley.notification.v1", "ListNotificationsResponse", ListNotificationsResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -187,10 +175,7 @@ class Notification(betterproto2.Message):
     """
 
     create_time: "datetime.datetime | None" = betterproto2.field(
-        3,
-        betterproto2.TYPE_MESSAGE,
-        unwrap=lambda: ___google__protobuf__.Timestamp,
-        optional=True,
+        3, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Timestamp, optional=True
     )
     """
     When the thing happened.
@@ -218,9 +203,7 @@ class Notification(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "parley.notification.v1", "Notification", Notification
-)
+default_message_pool.register_message("parley.notification.v1", "Notification", Notification)
 
 
 @dataclass(eq=False, repr=False)
@@ -235,9 +218,7 @@ class WatchNotificationsRequest(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "parley.notification.v1", "WatchNotificationsRequest", WatchNotificationsRequest
-)
+default_message_pool.register_message("parley.notification.v1", "WatchNotificationsRequest", WatchNotificationsRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -246,9 +227,7 @@ class WatchNotificationsResponse(betterproto2.Message):
     One notification.
     """
 
-    notification: "Notification | None" = betterproto2.field(
-        1, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    notification: "Notification | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
     """
     The next one in the feed.
     """

@@ -155,9 +155,7 @@ class Citation(betterproto2.Message):
     The page where the passage begins, from 1; absent where the format has no pages.
     """
 
-    headings: "list[str]" = betterproto2.field(
-        6, betterproto2.TYPE_STRING, repeated=True
-    )
+    headings: "list[str]" = betterproto2.field(6, betterproto2.TYPE_STRING, repeated=True)
     """
     The headings above the passage, outermost first, at most 300 characters together.
     """
@@ -187,31 +185,23 @@ class CloseTurnRequest(betterproto2.Message):
     The words that came, possibly none, at most 200,000 characters. No message is saved for an empty text.
     """
 
-    state: "MessageState" = betterproto2.field(
-        3, betterproto2.TYPE_ENUM, default_factory=lambda: MessageState(0)
-    )
+    state: "MessageState" = betterproto2.field(3, betterproto2.TYPE_ENUM, default_factory=lambda: MessageState(0))
     """
     Whether these are all the words.
     """
 
-    citations: "list[Citation]" = betterproto2.field(
-        4, betterproto2.TYPE_MESSAGE, repeated=True
-    )
+    citations: "list[Citation]" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, repeated=True)
     """
     The passages that stood before the model, at most 20.
     """
 
-    usage: "Usage | None" = betterproto2.field(
-        5, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    usage: "Usage | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True)
     """
     The model's work.
     """
 
 
-default_message_pool.register_message(
-    "parley.session.v1", "CloseTurnRequest", CloseTurnRequest
-)
+default_message_pool.register_message("parley.session.v1", "CloseTurnRequest", CloseTurnRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -220,17 +210,13 @@ class CloseTurnResponse(betterproto2.Message):
     The turn is closed.
     """
 
-    answer: "Message | None" = betterproto2.field(
-        1, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    answer: "Message | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
     """
     The answer as saved; absent when no word had come.
     """
 
 
-default_message_pool.register_message(
-    "parley.session.v1", "CloseTurnResponse", CloseTurnResponse
-)
+default_message_pool.register_message("parley.session.v1", "CloseTurnResponse", CloseTurnResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -250,20 +236,14 @@ class Conversation(betterproto2.Message):
     """
 
     create_time: "datetime.datetime | None" = betterproto2.field(
-        3,
-        betterproto2.TYPE_MESSAGE,
-        unwrap=lambda: ___google__protobuf__.Timestamp,
-        optional=True,
+        3, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Timestamp, optional=True
     )
     """
     When it was made.
     """
 
     update_time: "datetime.datetime | None" = betterproto2.field(
-        4,
-        betterproto2.TYPE_MESSAGE,
-        unwrap=lambda: ___google__protobuf__.Timestamp,
-        optional=True,
+        4, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Timestamp, optional=True
     )
     """
     When a message was last added or the title changed; lists are in this order, newest first.
@@ -295,9 +275,7 @@ class ConversationCreated(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "parley.session.v1", "ConversationCreated", ConversationCreated
-)
+default_message_pool.register_message("parley.session.v1", "ConversationCreated", ConversationCreated)
 
 
 @dataclass(eq=False, repr=False)
@@ -322,9 +300,7 @@ class ConversationDeleted(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "parley.session.v1", "ConversationDeleted", ConversationDeleted
-)
+default_message_pool.register_message("parley.session.v1", "ConversationDeleted", ConversationDeleted)
 
 
 @dataclass(eq=False, repr=False)
@@ -344,9 +320,7 @@ class CreateConversationRequest(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "parley.session.v1", "CreateConversationRequest", CreateConversationRequest
-)
+default_message_pool.register_message("parley.session.v1", "CreateConversationRequest", CreateConversationRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -355,17 +329,13 @@ class CreateConversationResponse(betterproto2.Message):
     The conversation made.
     """
 
-    conversation: "Conversation | None" = betterproto2.field(
-        1, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    conversation: "Conversation | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
     """
     The new conversation.
     """
 
 
-default_message_pool.register_message(
-    "parley.session.v1", "CreateConversationResponse", CreateConversationResponse
-)
+default_message_pool.register_message("parley.session.v1", "CreateConversationResponse", CreateConversationResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -380,9 +350,7 @@ class DeleteConversationRequest(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "parley.session.v1", "DeleteConversationRequest", DeleteConversationRequest
-)
+default_message_pool.register_message("parley.session.v1", "DeleteConversationRequest", DeleteConversationRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -394,9 +362,7 @@ class DeleteConversationResponse(betterproto2.Message):
     pass
 
 
-default_message_pool.register_message(
-    "parley.session.v1", "DeleteConversationResponse", DeleteConversationResponse
-)
+default_message_pool.register_message("parley.session.v1", "DeleteConversationResponse", DeleteConversationResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -411,9 +377,7 @@ class GetConversationRequest(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "parley.session.v1", "GetConversationRequest", GetConversationRequest
-)
+default_message_pool.register_message("parley.session.v1", "GetConversationRequest", GetConversationRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -422,17 +386,13 @@ class GetConversationResponse(betterproto2.Message):
     The conversation asked for.
     """
 
-    conversation: "Conversation | None" = betterproto2.field(
-        1, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    conversation: "Conversation | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
     """
     The conversation.
     """
 
 
-default_message_pool.register_message(
-    "parley.session.v1", "GetConversationResponse", GetConversationResponse
-)
+default_message_pool.register_message("parley.session.v1", "GetConversationResponse", GetConversationResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -452,9 +412,7 @@ class ListConversationsRequest(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "parley.session.v1", "ListConversationsRequest", ListConversationsRequest
-)
+default_message_pool.register_message("parley.session.v1", "ListConversationsRequest", ListConversationsRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -463,9 +421,7 @@ class ListConversationsResponse(betterproto2.Message):
     A page of conversations.
     """
 
-    conversations: "list[Conversation]" = betterproto2.field(
-        1, betterproto2.TYPE_MESSAGE, repeated=True
-    )
+    conversations: "list[Conversation]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
     """
     Last changed first.
     """
@@ -476,9 +432,7 @@ class ListConversationsResponse(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "parley.session.v1", "ListConversationsResponse", ListConversationsResponse
-)
+default_message_pool.register_message("parley.session.v1", "ListConversationsResponse", ListConversationsResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -503,9 +457,7 @@ class ListMessagesRequest(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "parley.session.v1", "ListMessagesRequest", ListMessagesRequest
-)
+default_message_pool.register_message("parley.session.v1", "ListMessagesRequest", ListMessagesRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -514,9 +466,7 @@ class ListMessagesResponse(betterproto2.Message):
     A page of messages.
     """
 
-    messages: "list[Message]" = betterproto2.field(
-        1, betterproto2.TYPE_MESSAGE, repeated=True
-    )
+    messages: "list[Message]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
     """
     Oldest first.
     """
@@ -527,9 +477,7 @@ class ListMessagesResponse(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "parley.session.v1", "ListMessagesResponse", ListMessagesResponse
-)
+default_message_pool.register_message("parley.session.v1", "ListMessagesResponse", ListMessagesResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -553,9 +501,7 @@ class Message(betterproto2.Message):
     The turn that it asks or answers, UUID.
     """
 
-    role: "MessageRole" = betterproto2.field(
-        4, betterproto2.TYPE_ENUM, default_factory=lambda: MessageRole(0)
-    )
+    role: "MessageRole" = betterproto2.field(4, betterproto2.TYPE_ENUM, default_factory=lambda: MessageRole(0))
     """
     Who wrote it.
     """
@@ -565,33 +511,24 @@ class Message(betterproto2.Message):
     The words; Markdown in answers.
     """
 
-    state: "MessageState" = betterproto2.field(
-        6, betterproto2.TYPE_ENUM, default_factory=lambda: MessageState(0)
-    )
+    state: "MessageState" = betterproto2.field(6, betterproto2.TYPE_ENUM, default_factory=lambda: MessageState(0))
     """
     Whether the words are all there.
     """
 
     create_time: "datetime.datetime | None" = betterproto2.field(
-        7,
-        betterproto2.TYPE_MESSAGE,
-        unwrap=lambda: ___google__protobuf__.Timestamp,
-        optional=True,
+        7, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Timestamp, optional=True
     )
     """
     When it was saved.
     """
 
-    citations: "list[Citation]" = betterproto2.field(
-        8, betterproto2.TYPE_MESSAGE, repeated=True
-    )
+    citations: "list[Citation]" = betterproto2.field(8, betterproto2.TYPE_MESSAGE, repeated=True)
     """
     What an answer was drawn from, in the order of its numbers; empty for questions.
     """
 
-    usage: "Usage | None" = betterproto2.field(
-        9, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    usage: "Usage | None" = betterproto2.field(9, betterproto2.TYPE_MESSAGE, optional=True)
     """
     What an answer cost; absent for questions.
     """
@@ -632,9 +569,7 @@ class MessageAppended(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "parley.session.v1", "MessageAppended", MessageAppended
-)
+default_message_pool.register_message("parley.session.v1", "MessageAppended", MessageAppended)
 
 
 @dataclass(eq=False, repr=False)
@@ -664,9 +599,7 @@ class OpenTurnRequest(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "parley.session.v1", "OpenTurnRequest", OpenTurnRequest
-)
+default_message_pool.register_message("parley.session.v1", "OpenTurnRequest", OpenTurnRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -675,24 +608,18 @@ class OpenTurnResponse(betterproto2.Message):
     The question is saved.
     """
 
-    question: "Message | None" = betterproto2.field(
-        1, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    question: "Message | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
     """
     The question as saved.
     """
 
-    history: "list[Message]" = betterproto2.field(
-        2, betterproto2.TYPE_MESSAGE, repeated=True
-    )
+    history: "list[Message]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
     """
     What was said before it in the conversation, oldest first.
     """
 
 
-default_message_pool.register_message(
-    "parley.session.v1", "OpenTurnResponse", OpenTurnResponse
-)
+default_message_pool.register_message("parley.session.v1", "OpenTurnResponse", OpenTurnResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -701,9 +628,7 @@ class UpdateConversationRequest(betterproto2.Message):
     The change of one conversation.
     """
 
-    conversation: "Conversation | None" = betterproto2.field(
-        1, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    conversation: "Conversation | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
     """
     `id` says which; the fields that update_mask names are taken.
     """
@@ -716,9 +641,7 @@ class UpdateConversationRequest(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "parley.session.v1", "UpdateConversationRequest", UpdateConversationRequest
-)
+default_message_pool.register_message("parley.session.v1", "UpdateConversationRequest", UpdateConversationRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -727,17 +650,13 @@ class UpdateConversationResponse(betterproto2.Message):
     The conversation after the change.
     """
 
-    conversation: "Conversation | None" = betterproto2.field(
-        1, betterproto2.TYPE_MESSAGE, optional=True
-    )
+    conversation: "Conversation | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
     """
     The changed conversation.
     """
 
 
-default_message_pool.register_message(
-    "parley.session.v1", "UpdateConversationResponse", UpdateConversationResponse
-)
+default_message_pool.register_message("parley.session.v1", "UpdateConversationResponse", UpdateConversationResponse)
 
 
 @dataclass(eq=False, repr=False)

@@ -1,0 +1,99 @@
+"""The way from the command line to an edge: its address, a channel, and refusals in a person's words."""
+
+import contextlib
+import hashlib
+import json
+import os
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+import typer
+from google.rpc.error_details_pb2 import ErrorInfo
+from grpclib.client import Channel
+from grpclib.exceptions import GRPCError, StreamTerminatedError
+from rich.console import Console
+
+from stack.mesh import default_data_dir
+
+CALL_TIMEOUT_S = 15.0
+console = Console()
+errors = Console(stderr=True)
+
+
+@dataclass(frozen=True)
+class Edge:
+    """Where a mesh answers, and what this user keeps about it."""
+
+    url: str
+    session_file: Path
+    """The tokens of `parley login`, mode 600."""
+    admin_password_file: Path | None = None
+    """Of a mesh on this machine: who can read it is its administrator."""
+    ca_file: Path | None = None
+
+
+def find_edge(data_dir: Path | None, url: str | None) -> Edge:
+    """The edge at `url`, or that of the local mesh in `data_dir`. Ends the command when there is none."""
+    if url:
+        state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+        name = hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16]
+        return Edge(url, state / "parley" / f"{name}.json")
+    where = (data_dir or default_data_dir()).expanduser().resolve()
+    try:
+        url = json.loads((where / "endpoints.json").read_text())["edge"]["http"]
+    except FileNotFoundError:
+        _end(f"No mesh in {where}: start one with `make up`, or name one with --edge.")
+    except PermissionError:
+        _end(f"The mesh in {where} belongs to another user.")
+    return Edge(url, where / "client-session.json", where / "admin-password", where / "tls" / "ca.pem")
+
+
+@contextlib.asynccontextmanager
+async def connected(edge: Edge) -> AsyncIterator[Channel]:
+    """A channel to the edge. Nothing is sent before the first call."""
+    parts = urlsplit(edge.url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        _end(f"{edge.url} is not an address such as http://127.0.0.1:8080.")
+    tls: ssl.SSLContext | bool = parts.scheme == "https"
+    if tls:
+        tls = ssl.create_default_context()
+        tls.set_alpn_protocols(["h2"])
+        if edge.ca_file and edge.ca_file.exists():
+            tls.load_verify_locations(edge.ca_file)
+    channel = Channel(parts.hostname, parts.port or (443 if tls else 80), ssl=tls or None)
+    try:
+        yield channel
+    finally:
+        channel.close()
+
+
+def reason_of(error: GRPCError) -> str:
+    """The machine-readable reason of a refusal; "" when it carries none."""
+    return next((detail.reason for detail in error.details or () if isinstance(detail, ErrorInfo)), "")
+
+
+@contextlib.contextmanager
+def refusals_explained() -> Iterator[None]:
+    """End the command with one line for a person when the mesh refuses or is not there."""
+    try:
+        yield
+    except GRPCError as error:
+        reason = reason_of(error) or error.status.name
+        _end(f"{error.message or 'The mesh refused.'} ({reason})")
+    except (ConnectionError, OSError) as error:
+        _end(f"No mesh answers: {error}. `parley status` shows whether it runs; `make up` starts it.")
+    except StreamTerminatedError:
+        _end("The connection to the mesh broke. Try again; `parley status` shows whether it runs.")
+    except TimeoutError:
+        _end("The mesh did not answer in time. `parley status` shows whether every part is ready.")
+    except KeyboardInterrupt:
+        _end("Stopped.", status=130)
+
+
+def _end(message: str, status: int = 1) -> NoReturn:
+    errors.print(message, style="red", highlight=False, markup=False, soft_wrap=True)
+    raise typer.Exit(status)
