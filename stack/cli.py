@@ -1,0 +1,198 @@
+"""The `parley` command line. The commands of the mesh are here; those of its users come from `client/`.
+
+Imports stay inside the commands: `parley token` must not wait for what only `parley up` needs.
+"""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from stack.mesh import SERVICES, EdgePortTaken, Options, default_data_dir
+
+app = typer.Typer(
+    help="Parley: an AI assistant that answers from your documents.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+console = Console()
+errors = Console(stderr=True)
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of the mesh. Default: $PARLEY_DATA_DIR, else .parley beside the code.",
+        file_okay=False,
+        readable=False,
+    ),
+]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="Plaintext port of the edge; 0 picks a free one.")]
+TlsPort = Annotated[int, typer.Option(min=0, max=65535, help="TLS port of the edge; 0 picks a free one.")]
+
+
+@app.command()
+def up(
+    detach: Annotated[bool, typer.Option("--detach", help="Run in the background; return when it is ready.")] = False,
+    data_dir: DataDir = None,
+    port: Port = 8080,
+    tls_port: TlsPort = 8443,
+    replicas: Annotated[str, typer.Option(help="Processes per service: chat=2,session=2.")] = "",
+    chat_models: Annotated[
+        str, typer.Option(help="Models that chat offers, the default one first: chat,echo.")
+    ] = "chat",
+) -> None:
+    """Start the whole mesh. Ctrl-C stops it and loses nothing."""
+    from stack import lock
+    from stack import up as upping
+
+    where = _resolved(data_dir)
+    models = tuple(name.strip() for name in chat_models.split(",") if name.strip())
+    options = Options(http_port=port, https_port=tls_port, replicas=_replicas(replicas), chat_models=models)
+    arguments = [f"--data-dir={where}", f"--port={port}", f"--tls-port={tls_port}", f"--replicas={replicas}"]
+    try:
+        if detach:
+            status = upping.run_detached(where, options, console, [*arguments, f"--chat-models={chat_models}"])
+        else:
+            status = upping.run(where, options, console)
+    except lock.AlreadyRunning as running:
+        _refuse(
+            f"Parley is already running in {where} (pid {running.pid}). "
+            "`parley status` shows it, `parley down` stops it."
+        )
+    except EdgePortTaken as taken:
+        _refuse(f"Cannot start: {taken}.")
+    except PermissionError as denied:
+        _refuse(f"Cannot write {denied.filename}: it belongs to another user. Choose another folder with --data-dir.")
+    raise typer.Exit(status)
+
+
+@app.command()
+def down(data_dir: DataDir = None) -> None:
+    """Stop the mesh and wait until it is gone."""
+    from stack import up as upping
+
+    raise typer.Exit(upping.stop(_resolved(data_dir), console))
+
+
+@app.command()
+def status(
+    data_dir: DataDir = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The same for programs.")] = False,
+) -> None:
+    """Show every part. Exits with 0 only when all are ready."""
+    found = _status(_resolved(data_dir))
+    if as_json:
+        print(json.dumps(found, indent=1))
+    elif not found.get("parts"):
+        console.print(f"No mesh has run in {found['data_dir']}.", highlight=False)
+    else:
+        from stack import view
+
+        edge = "  ".join(found.get("edge", {}).values())
+        total = sum(part.get("pss_bytes", 0) for part in found["parts"].values()) + found.get("supervisor_pss_bytes", 0)
+        memory = f"   {total / 2**20:.0f} MB in all" if total else ""
+        console.print(
+            f"[bold]{found['state']}[/]   {edge}   {found['data_dir']}{memory}", highlight=False, soft_wrap=True
+        )
+        console.print(view.status_table(found, datetime.now(UTC)))
+        for name, part in found["parts"].items():
+            if part["last_end"]:
+                console.print(
+                    f"{name} {part['last_end']} (restarts: {part['restarts']})", style="yellow", soft_wrap=True
+                )
+        if failure := found.get("failure"):
+            view.print_failure(console, failure)
+    raise typer.Exit(0 if found["state"] == "ready" else 1)
+
+
+@app.command()
+def logs(
+    part: Annotated[str | None, typer.Argument(help="A part, or a service for all its processes.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on showing what is written.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many lines of each log.")] = 20,
+    data_dir: DataDir = None,
+) -> None:
+    """Show the end of the logs."""
+    from stack import logs as reading
+
+    try:
+        files = reading.select(_resolved(data_dir), part)
+    except reading.NoSuchPart as unknown:
+        _refuse(f"{unknown}".capitalize() + ".")
+    ends: dict[Path, int] = {}
+    prefixes = {file: f"{file.stem}: " if len(files) > 1 else "" for file in files}
+    for file in files:
+        last, ends[file] = reading.tail(file, lines)
+        for line in last:
+            print(f"{prefixes[file]}{line}")
+    if follow:
+        try:
+            for file, line in reading.follow(ends):
+                print(f"{prefixes[file]}{line}", flush=True)
+        except KeyboardInterrupt:
+            raise typer.Exit(0) from None
+
+
+@app.command()
+def doctor(data_dir: DataDir = None, port: Port = 8080, tls_port: TlsPort = 8443) -> None:
+    """Check this machine and this folder, and say what to do about each problem."""
+    from stack import doctor as examination
+
+    raise typer.Exit(examination.examine(_resolved(data_dir), (port, tls_port), console))
+
+
+def _status(data_dir: Path) -> dict[str, Any]:
+    from stack import lock, memory
+    from stack import up as upping
+
+    found: dict[str, Any] = {"data_dir": str(data_dir), "state": "stopped", **upping.read_status(data_dir)}
+    supervisor = lock.holder(data_dir)
+    if supervisor is None:
+        # The file may be what a killed supervisor wrote last.
+        gone = {"state": "stopped", "pid": None}
+        found["parts"] = {name: part | gone for name, part in found.get("parts", {}).items()}
+        return found | {"state": "failed" if found["state"] == "failed" else "stopped", "pid": None}
+    endpoints = json.loads((data_dir / "endpoints.json").read_text())
+    for name, part in found.get("parts", {}).items():
+        listener = "edge-http" if name == "envoy" else name
+        part["address"] = f"127.0.0.1:{endpoints['ports'][listener]}"
+        part["pss_bytes"] = memory.pss_bytes(part["pid"]) if part["pid"] else 0
+    own = memory.pss_bytes(supervisor) - sum(part["pss_bytes"] for part in found.get("parts", {}).values())
+    return found | {"edge": endpoints["edge"], "supervisor_pss_bytes": max(own, 0)}
+
+
+def _resolved(data_dir: Path | None) -> Path:
+    return (data_dir or default_data_dir()).expanduser().resolve()
+
+
+def _replicas(text: str) -> dict[str, int]:
+    counts = {}
+    for item in filter(None, text.split(",")):
+        service, _, count = item.strip().partition("=")
+        if service not in SERVICES or not count.isdecimal() or not 1 <= int(count) <= 16:
+            raise typer.BadParameter(
+                f"'{item}' is not SERVICE=NUMBER with a number from 1 to 16 and one of {', '.join(SERVICES)}",
+                param_hint="--replicas",
+            )
+        counts[service] = int(count)
+    return counts
+
+
+def _refuse(message: str) -> None:
+    errors.print(message, style="red", highlight=False, soft_wrap=True)
+    raise typer.Exit(1)
+
+
+def main() -> None:
+    from stack import client
+
+    client.register(app)
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""One run of a part: launched in a session of its own, watched until it answers, stopped with everything it
+started.
+
+A part dies with its supervisor, whatever kills that one: the kernel sends the signal (PDEATHSIG). What a
+part itself started is reached through its process group, and, after a supervisor's own sudden death, through
+the mark in its environment.
+"""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from stack.part import Part, StartFailed
+
+MARK = "PARLEY_MESH"
+"""Variable that every process of a mesh carries; its value is the data directory."""
+MAX_LOG_BYTES = 16 * 1024 * 1024
+TAIL_LINES = 15
+PASSED_ON = ("HOME", "LANG", "TMPDIR", "TZ", "SSL_CERT_FILE")
+
+
+class Process:
+    def __init__(self, part: Part, log_file: Path, data_dir: Path) -> None:
+        self._part, self._log_file, self._data_dir = part, log_file, data_dir
+        self._log_start = 0
+        self._last_answer = "it was not asked yet"
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process and self._process.returncode is None else None
+
+    async def start(self) -> None:
+        """Prepare, launch, wait until the part answers, finish. Raises StartFailed, and leaves nothing running then."""
+        part = self._part
+        try:
+            async with asyncio.timeout(part.start_timeout_s):
+                trim_log(self._log_file)
+                self._log_start = self._log_file.stat().st_size if self._log_file.exists() else 0
+                if part.prepare:
+                    await part.prepare()
+                await self._launch()
+                await self._until_ready()
+                if part.after_ready:
+                    await part.after_ready()
+        except BaseException as failure:
+            await self.stop()
+            if isinstance(failure, StartFailed) or not isinstance(failure, Exception):
+                raise
+            late = f"did not answer within {part.start_timeout_s:g} s ({self._last_answer})"
+            raise self._failed(late if isinstance(failure, TimeoutError) else describe(failure)) from failure
+
+    async def wait(self) -> int:
+        """Exit status, negative for a signal."""
+        assert self._process
+        return await self._process.wait()
+
+    async def stop(self) -> None:
+        """Ask the part to stop, wait, then kill whatever is left of its process group."""
+        process = self._process
+        if process is None:
+            return
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(self._part.stop_signal)
+            try:
+                await asyncio.wait_for(process.wait(), self._part.stop_timeout_s)
+            except TimeoutError:
+                self._note(f"did not stop within {self._part.stop_timeout_s:g} s and was killed")
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+        self._process = None  # its pid may soon be somebody else's
+
+    async def _launch(self) -> None:
+        part = self._part
+        # setpriv sets the death signal after the fork, with no Python code between fork and exec.
+        command = ("setpriv", "--pdeathsig", "KILL", "--", *part.command)
+        with self._log_file.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *command,
+                env=self._environment(),
+                cwd=part.cwd or self._data_dir,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def _environment(self) -> dict[str, str]:
+        kept = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+        path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
+        return {"LANG": "C.UTF-8", **kept, "PATH": path, MARK: str(self._data_dir), **self._part.env}
+
+    async def _until_ready(self) -> None:
+        exited = asyncio.create_task(self.wait())
+        pause_s = 0.02
+        try:
+            while True:
+                attempt = asyncio.create_task(_attempt(self._part))
+                await asyncio.wait({exited, attempt}, return_when=asyncio.FIRST_COMPLETED)
+                if exited.done():
+                    attempt.cancel()
+                    raise self._failed(describe_exit(exited.result()))
+                if (answer := attempt.result()) is None:
+                    return
+                self._last_answer = answer
+                await asyncio.wait({exited}, timeout=pause_s)
+                pause_s = min(pause_s * 1.5, 0.25)
+        finally:
+            exited.cancel()
+
+    def _failed(self, reason: str) -> StartFailed:
+        return StartFailed(self._part.name, reason, self._part.advice, self.log_tail())
+
+    def log_tail(self) -> str:
+        """The last lines that this run wrote."""
+        try:
+            with self._log_file.open("rb") as log:
+                size = log.seek(0, os.SEEK_END)
+                log.seek(max(self._log_start if self._log_start <= size else 0, size - 8192))
+                lines = log.read().decode(errors="replace").splitlines()
+        except FileNotFoundError:
+            return ""
+        return "\n".join(lines[-TAIL_LINES:])
+
+    def _note(self, text: str) -> None:
+        with self._log_file.open("a") as log:
+            log.write(f"parley: {self._part.name} {text}\n")
+
+
+async def _attempt(part: Part) -> str | None:
+    """None when the part answered, else why it did not."""
+    try:
+        async with asyncio.timeout(5):
+            await part.ready()
+    except Exception as error:  # whatever a probe raises means: not yet
+        return describe(error)
+    return None
+
+
+def describe(error: BaseException) -> str:
+    """In words for a person; a RuntimeError of ours says it all by itself."""
+    if isinstance(error, RuntimeError) and str(error):
+        return str(error)
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def describe_exit(status: int) -> str:
+    if status < 0:
+        with contextlib.suppress(ValueError):
+            return f"was ended by {signal.Signals(-status).name}"
+    return f"ended with status {status}"
+
+
+def trim_log(path: Path) -> None:
+    """Keep one older log. Copied and cut, not moved: a running part goes on appending to the same file."""
+    with contextlib.suppress(FileNotFoundError):
+        if path.stat().st_size > MAX_LOG_BYTES:
+            shutil.copyfile(path, path.with_suffix(".log.1"))
+            os.truncate(path, 0)
+
+
+def leftovers(data_dir: Path) -> Iterator[psutil.Process]:
+    """Processes of a mesh in this directory that outlived their supervisor."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.pid != os.getpid() and process.environ().get(MARK) == str(data_dir):
+                yield process
+
+
+def end_leftovers(data_dir: Path) -> list[int]:
+    """Kill them; their pids."""
+    found = list(leftovers(data_dir))
+    for process in found:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(found, timeout=5)
+    return [process.pid for process in found]

@@ -1,0 +1,203 @@
+"""Keeps the parts of one mesh running, and says in status.json how they are.
+
+Parts start as soon as what they need is ready, all others in parallel; they stop in reverse. A part that
+does not start the first time ends the whole start. One that dies later is started again, after a pause that
+doubles while it keeps dying.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from stack.mesh import write_atomically
+from stack.part import Part, StartFailed
+from stack.process import Process, describe_exit, trim_log
+
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 30.0
+STEADY_AFTER_S = 60.0
+"""A part that ran this long is forgiven its earlier deaths."""
+LOG_CHECK_INTERVAL_S = 60.0
+
+
+class Supervisor:
+    def __init__(self, parts: Iterable[Part], data_dir: Path, first_pause_s: float = FIRST_PAUSE_S) -> None:
+        self.data_dir = data_dir
+        self._keepers = {part.name: Keeper(part, self, first_pause_s) for part in parts}
+        for keeper in self._keepers.values():
+            unknown = [name for name in keeper.part.needs if name not in self._keepers]
+            if unknown:
+                raise ValueError(f"{keeper.part.name} needs parts that are not here: {', '.join(unknown)}")
+        self._state = "starting"
+        self._began = time.monotonic()
+        self._ready_after_s: float | None = None
+        self._since = datetime.now(UTC)
+        self._failure: StartFailed | None = None
+        self._trimming: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Until every part is ready. Raises StartFailed for the first that fails, after everything was stopped."""
+        self.report()
+        for keeper in self._keepers.values():
+            keeper.task = asyncio.create_task(keeper.keep(), name=keeper.part.name)
+        all_ready = asyncio.create_task(self.wait_ready(self._keepers))
+        tasks = [keeper.task for keeper in self._keepers.values() if keeper.task]
+        try:
+            # A keeper only ever ends by failing its first start.
+            await asyncio.wait([all_ready, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            all_ready.cancel()
+        if ended := [task for task in tasks if task.done()]:
+            await self.stop(failure=ended[0].exception())
+            ended[0].result()
+        self._state, self._ready_after_s = "ready", round(time.monotonic() - self._began, 2)
+        self._trimming = asyncio.create_task(self._trim_logs())
+        self.report()
+
+    async def stop(self, failure: BaseException | None = None) -> None:
+        """Stop every part, users before what they use."""
+        self._state = "stopping"
+        self._failure = failure if isinstance(failure, StartFailed) else None
+        if self._trimming:
+            self._trimming.cancel()
+        self.report()
+        await asyncio.gather(*(self._stop_after_users(keeper) for keeper in self._keepers.values()))
+        self._state = "failed" if failure else "stopped"
+        self.report()
+
+    async def watch(self) -> None:
+        """Returns only if a part is no longer looked after, which is a defect of this program."""
+        tasks = [keeper.task for keeper in self._keepers.values() if keeper.task]
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            logging.getLogger(__name__).error(
+                "%s is no longer looked after", task.get_name(), exc_info=task.exception()
+            )
+
+    async def wait_ready(self, names: Iterable[str]) -> None:
+        for name in names:
+            await self._keepers[name].ready.wait()
+
+    async def _stop_after_users(self, keeper: "Keeper") -> None:
+        users = (other for other in self._keepers.values() if keeper.part.name in other.part.needs)
+        await asyncio.gather(*(user.stopped.wait() for user in users))
+        await keeper.stop()
+
+    async def _trim_logs(self) -> None:
+        while True:
+            await asyncio.sleep(LOG_CHECK_INTERVAL_S)
+            for keeper in self._keepers.values():
+                trim_log(keeper.log_file)
+
+    def status(self) -> dict[str, Any]:
+        failure = self._failure
+        down = any(keeper.state != "ready" for keeper in self._keepers.values())
+        return {
+            "state": "degraded" if self._state == "ready" and down else self._state,
+            "pid": os.getpid(),
+            "since": self._since.isoformat(timespec="seconds"),
+            "ready_after_s": self._ready_after_s,
+            "parts": {name: keeper.status() for name, keeper in self._keepers.items()},
+            "failure": failure
+            and {
+                "part": failure.part,
+                "reason": failure.reason,
+                "advice": failure.advice,
+                "log_tail": failure.log_tail,
+            },
+        }
+
+    def report(self) -> None:
+        """Write status.json."""
+        # A full disk must not end the parts that still run.
+        with contextlib.suppress(OSError):
+            write_atomically(self.data_dir / "status.json", json.dumps(self.status(), indent=1) + "\n", durable=False)
+
+
+class Keeper:
+    """Starts one part, and starts it again each time it ends."""
+
+    def __init__(self, part: Part, supervisor: Supervisor, first_pause_s: float) -> None:
+        self.part, self._supervisor, self._first_pause_s = part, supervisor, first_pause_s
+        self.log_file = supervisor.data_dir / "logs" / f"{part.name}.log"
+        self.log_file.parent.mkdir(mode=0o700, exist_ok=True)
+        self.state = "waiting"
+        self.task: asyncio.Task[None] | None = None
+        self.ready, self.stopped = asyncio.Event(), asyncio.Event()
+        self._process = Process(part, self.log_file, supervisor.data_dir)
+        self._restarts = 0
+        self._ready_after_s: float | None = None
+        self._last_end: str | None = None
+        self._since = datetime.now(UTC)
+
+    async def keep(self) -> None:
+        await self._supervisor.wait_ready(self.part.needs)
+        await self._start("starting")
+        deaths = 0
+        while True:
+            ready_at = time.monotonic()
+            ended = await self._process.wait()
+            await self._process.stop()  # what it started may outlive it
+            deaths = 1 if time.monotonic() - ready_at > STEADY_AFTER_S else deaths + 1
+            self._last_end = describe_exit(ended)
+            deaths = await self._start_again(deaths)
+
+    async def _start_again(self, deaths: int) -> int:
+        """Until the part is ready; deaths in a row so far."""
+        while True:
+            self._restarts += 1
+            self._become("waiting to restart")
+            await asyncio.sleep(min(self._first_pause_s * 2 ** (deaths - 1), LONGEST_PAUSE_S))
+            try:
+                await self._start("restarting")
+            except StartFailed as failure:
+                self._last_end = str(failure)
+                deaths += 1
+            else:
+                return deaths
+
+    async def _start(self, state: str) -> None:
+        self._become(state)
+        began = time.monotonic()
+        try:
+            await self._process.start()
+        except StartFailed:
+            self._become("failed")
+            raise
+        self._ready_after_s = round(time.monotonic() - began, 2)
+        self._become("ready")
+        self.ready.set()
+
+    async def stop(self) -> None:
+        failed = self.state == "failed"
+        if not failed:
+            self._become("stopping")
+        if self.task:
+            self.task.cancel()
+            await asyncio.gather(self.task, return_exceptions=True)
+        await self._process.stop()
+        if not failed:
+            self._become("stopped")
+        self.stopped.set()
+
+    def _become(self, state: str) -> None:
+        self.state, self._since = state, datetime.now(UTC)
+        self._supervisor.report()
+
+    def status(self) -> dict[str, Any]:
+        return {
+            "state": self.state,
+            "pid": self._process.pid,
+            "since": self._since.isoformat(timespec="seconds"),
+            "ready_after_s": self._ready_after_s,
+            "restarts": self._restarts,
+            "last_end": self._last_end,
+            "log": str(self.log_file),
+        }

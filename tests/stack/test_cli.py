@@ -1,0 +1,91 @@
+"""The mesh commands of `parley` where no mesh is needed: what they refuse, and how they say it."""
+
+import json
+import os
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from stack import lock, programs
+from stack.mesh import is_free, pick_ports
+
+
+def parley(*arguments: str, data_dir: Path | None = None) -> subprocess.CompletedProcess[str]:
+    folder = [f"--data-dir={data_dir}"] if data_dir else []
+    command = [programs.script("python"), "-m", "stack.cli", *arguments, *folder]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"}, timeout=30)
+
+
+@pytest.mark.parametrize("detach", [[], ["--detach"]], ids=["foreground", "detached"])
+@pytest.mark.parametrize("option", ["--port", "--tls-port"])
+def test_busy_edge_port_is_named_before_anything_starts(tmp_path, option, detach):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        ran = parley("up", *detach, "--port=0", "--tls-port=0", f"{option}={port}", data_dir=tmp_path)
+    assert ran.returncode == 1
+    assert f"port {port} is in use by another program; choose another one with {option}" in ran.stderr
+    assert not list(tmp_path.glob("*/*"))
+
+
+@pytest.mark.parametrize("detach", [[], ["--detach"]], ids=["foreground", "detached"])
+def test_second_up_says_that_it_is_running_and_fails(tmp_path, detach):
+    with lock.hold(tmp_path):
+        ran = parley("up", *detach, "--port=0", "--tls-port=0", data_dir=tmp_path)
+    assert ran.returncode == 1
+    assert f"already running in {tmp_path} (pid {os.getpid()})" in ran.stderr
+
+
+@pytest.mark.parametrize("replicas", ["chat", "chat=0", "chat=x", "chat=99", "postgres=2"])
+def test_replicas_that_make_no_sense_are_refused(tmp_path, replicas):
+    ran = parley("up", f"--replicas={replicas}", data_dir=tmp_path)
+    assert ran.returncode == 2
+    assert f"'{replicas}' is not SERVICE=NUMBER" in ran.stderr
+
+
+def test_status_and_down_without_a_mesh(tmp_path):
+    status = parley("status", "--json", data_dir=tmp_path)
+    assert (status.returncode, json.loads(status.stdout)["state"]) == (1, "stopped")
+    down = parley("down", data_dir=tmp_path)
+    assert (down.returncode, down.stdout) == (0, f"No mesh is running in {tmp_path}.\n")
+
+
+def test_status_does_not_believe_a_killed_supervisor(tmp_path):
+    part = {"state": "ready", "pid": 1, "restarts": 0, "last_end": None, "since": "2026-01-01T00:00:00+00:00"}
+    (tmp_path / "status.json").write_text(json.dumps({"state": "ready", "pid": 1, "parts": {"nats": part}}))
+    found = json.loads(parley("status", "--json", data_dir=tmp_path).stdout)
+    assert (found["state"], found["parts"]["nats"]["state"]) == ("stopped", "stopped")
+
+
+def test_logs_show_one_part_all_replicas_or_everything(tmp_path):
+    (tmp_path / "logs").mkdir()
+    for part in ("chat-1", "chat-2", "nats"):
+        (tmp_path / "logs" / f"{part}.log").write_text(f"old\nfrom {part}\n")
+    assert parley("logs", "nats", data_dir=tmp_path).stdout == "old\nfrom nats\n"
+    assert parley("logs", "chat", "-n1", data_dir=tmp_path).stdout == "chat-1: from chat-1\nchat-2: from chat-2\n"
+    assert len(parley("logs", data_dir=tmp_path).stdout.splitlines()) == 6
+    unknown = parley("logs", "chta", data_dir=tmp_path)
+    assert unknown.returncode == 1
+    assert "There is no log of 'chta'; there are: chat-1, chat-2, nats." in unknown.stderr
+
+
+def test_doctor_names_a_busy_port_and_what_to_do(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        ran = parley("doctor", f"--port={port}", "--tls-port=0", data_dir=tmp_path)
+    assert ran.returncode == 1
+    assert f"✗ port {port} of the edge is free" in ran.stdout
+    assert "choose another one with --port" in ran.stdout
+
+
+def test_ports_are_kept_while_they_are_free_and_never_taken_from_outgoing_connections():
+    names = ["a", "b", "c"]
+    first = pick_ports(names)
+    assert pick_ports(names, first) == first
+    with socket.create_server(("127.0.0.1", first["a"])):
+        second = pick_ports(names, first)
+    assert second["a"] != first["a"]
+    assert (second["b"], second["c"]) == (first["b"], first["c"])
+    outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    assert all(is_free(port) and port < outgoing for port in second.values())
