@@ -1,0 +1,142 @@
+"""Clients that are not ours: buf curl over gRPC and grpc-web, found by reflection, and plain HTTP."""
+
+import hashlib
+import json
+import subprocess
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from tests.mesh.running import PROGRAMS
+from tests.mesh.test_conversations import create
+
+
+def buf_curl(mesh: Any, user: Any, protocol: str, method: str, data: object) -> subprocess.CompletedProcess[str]:
+    # Reflection is a bidirectional stream, which grpc-web can't carry: there the schema comes from the repository.
+    schema = ("--schema", "proto") if protocol == "grpcweb" else ()
+    return subprocess.run(
+        [
+            PROGRAMS / "buf", "curl", f"--protocol={protocol}", "--http2-prior-knowledge", *schema,
+            "--header", f"authorization: Bearer {user.token}", "--data", json.dumps(data), f"{mesh.http}/{method}",
+        ],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "grpcweb"])
+async def test_buf_curl_asks_a_question(mesh: Any, rest: httpx.AsyncClient, user: Any, protocol: str) -> None:
+    conversation = await create(rest, user)
+    data = {
+        "requestId": str(uuid4()),
+        "conversationId": conversation["id"],
+        "text": "the egret",
+        "options": {"model": "echo"},
+    }
+    asked = buf_curl(mesh, user, protocol, "parley.chat.v1.ChatService/StartTurn", data)
+    assert asked.returncode == 0, asked.stderr
+    events = [json.loads(part)["event"] for part in _objects(asked.stdout)]
+    assert "the egret" in "".join(event.get("textDelta", {}).get("text", "") for event in events)
+    assert "completed" in events[-1]
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "grpcweb"])
+def test_buf_curl_sees_the_reason_of_a_refusal(mesh: Any, user: Any, protocol: str) -> None:
+    data = {"conversationId": str(uuid4())}
+    refused = buf_curl(mesh, user, protocol, "parley.session.v1.SessionService/GetConversation", data)
+    assert refused.returncode != 0
+    assert "not_found" in refused.stderr
+    assert "CONVERSATION_NOT_FOUND" in refused.stderr
+
+
+async def test_rest_streams_a_turn_line_by_line(rest: httpx.AsyncClient, user: Any) -> None:
+    conversation = await create(rest, user)
+    question = {"requestId": str(uuid4()), "text": "tokens=10 tokens_per_s=20", "options": {"model": "echo"}}
+    path = f"/v1/conversations/{conversation['id']}/turns"
+    chunks = 0
+    text = ""
+    async with rest.stream("POST", path, json=question, headers=user.headers) as response:
+        assert response.status_code == 200
+        async for chunk in response.aiter_text():
+            chunks += 1
+            text += chunk
+    events = [json.loads(line)["event"] for line in text.splitlines() if line]
+    assert "completed" in events[-1]
+    assert chunks > 5  # it came as it was made
+
+
+async def test_rest_uploads_in_chunks_finds_and_deletes(rest: httpx.AsyncClient, user: Any, stranger: Any) -> None:
+    import base64
+
+    content = b"# Lighthouse\n\nThe lighthouse of Skerry has forty-one steps and a green lamp.\n"
+    file = {
+        "requestId": str(uuid4()),
+        "filename": "lighthouse.md",
+        "sizeBytes": str(len(content)),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    begun = await rest.post("/v1/uploads", json={"file": file}, headers=user.headers)
+    upload_id = begun.json()["uploadId"]
+    for offset in (0, 40):
+        chunk = base64.b64encode(content[offset : offset + 40]).decode()
+        body = {"offsetBytes": str(offset), "chunk": chunk}
+        appended = await rest.post(f"/v1/uploads/{upload_id}:append", json=body, headers=user.headers)
+        assert appended.status_code == 200, appended.text
+    finished = await rest.post(f"/v1/uploads/{upload_id}:finish", json={}, headers=user.headers)
+    document_id = finished.json()["document"]["id"]
+
+    states = []
+    async with rest.stream("GET", f"/v1/documents/{document_id}:watch", headers=user.headers) as watched:
+        async for line in watched.aiter_lines():
+            if line:
+                states.append(json.loads(line)["document"]["state"])
+    assert states[-1] == "DOCUMENT_STATE_INDEXED"
+
+    search = {"query": "how many steps has the lighthouse"}
+    found = (await rest.post("/v1/documents:search", json=search, headers=user.headers)).json()["passages"]
+    assert found[0]["documentId"] == document_id
+    assert found[0]["headings"] == ["Lighthouse"]
+    foreign = (await rest.post("/v1/documents:search", json=search, headers=stranger.headers)).json()
+    assert not foreign.get("passages")
+    assert (await rest.get(f"/v1/documents/{document_id}", headers=stranger.headers)).status_code == 404
+    assert (await rest.delete(f"/v1/documents/{document_id}", headers=stranger.headers)).status_code == 404
+
+    assert (await rest.delete(f"/v1/documents/{document_id}", headers=user.headers)).status_code == 200
+    gone = (await rest.post("/v1/documents:search", json=search, headers=user.headers)).json()
+    assert not gone.get("passages")
+
+
+async def test_a_browser_from_elsewhere_may_ask_first(rest: httpx.AsyncClient) -> None:
+    headers = {
+        "origin": "http://localhost:5173",
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "authorization,content-type,x-grpc-web",
+    }
+    allowed = await rest.options("/parley.chat.v1.ChatService/StartTurn", headers=headers)
+    assert allowed.status_code == 200
+    assert allowed.headers["access-control-allow-origin"] == "http://localhost:5173"
+    foreign = await rest.options("/parley.chat.v1.ChatService/StartTurn", headers={**headers, "origin": "http://evil"})
+    assert "access-control-allow-origin" not in foreign.headers
+
+
+async def test_keys_are_published(rest: httpx.AsyncClient) -> None:
+    keys = (await rest.get("/.well-known/jwks.json")).json()["keys"]
+    assert keys[0]["alg"] == "EdDSA"
+    assert keys[0]["kty"] == "OKP"
+
+
+async def test_health_is_answered_at_the_edge(mesh: Any, user: Any, rest: httpx.AsyncClient) -> None:
+    assert (await rest.get("/healthz")).status_code == 200
+    checked = buf_curl(mesh, user, "grpc", "grpc.health.v1.Health/Check", {})
+    assert json.loads(checked.stdout)["status"] == "SERVING", checked.stderr
+
+
+def _objects(text: str) -> list[str]:
+    """The JSON objects of a text that holds one after the other."""
+    decoder, found, place = json.JSONDecoder(), [], 0
+    while place < len(text.rstrip()):
+        _, end = decoder.raw_decode(text, place)
+        found.append(text[place:end])
+        place = end + len(text[end:]) - len(text[end:].lstrip())
+    return found
