@@ -1,0 +1,143 @@
+"""All SQL of the session service: rows to values and back. queries.sql explains the statements."""
+
+from dataclasses import asdict
+from uuid import UUID, uuid4
+
+from asyncpg import Record
+
+from parley.session.v1.session_events_pb2 import ConversationCreated, ConversationDeleted, MessageAppended
+from services.session.conversation import Conversation, ConversationKey, Owner, conversation_not_found
+from services.session.message import MAX_TOGETHER_BYTES, Citation, Message, Role, State, Usage
+from services.session.turn import Answer, ClosedTurn, OpenedTurn, Question, turn_not_found
+from services.shared.postgres.database import Database
+
+# Only the turn's row knows the conversation of an answer, so that statement completes the event: this is how the
+# field begins on the wire (its number, type "length-delimited", 36 bytes), and a UUID's text is what follows.
+_CONVERSATION_ID_FOLLOWS = bytes([MessageAppended.CONVERSATION_ID_FIELD_NUMBER << 3 | 2, 36])
+
+
+class StoredConversations:
+    """conversation.Conversations on PostgreSQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(self, owner: Owner, request_id: UUID, title: str, digest: bytes) -> tuple[Conversation, bytes]:
+        conversation_id = uuid4()
+        event = ConversationCreated(**_names(owner), conversation_id=str(conversation_id)).SerializeToString()
+        values = (conversation_id, title, request_id, digest, event)
+        (row,) = await self._database.all("create_conversation", *_key(owner), *values)
+        return _conversation(row), row["request_digest"]
+
+    async def get(self, owner: Owner, conversation_id: UUID) -> Conversation:
+        return _conversation(await self._database.one("get_conversation", *_key(owner), conversation_id))
+
+    async def page(self, owner: Owner, after: ConversationKey | None, limit: int) -> list[Conversation]:
+        rows = await self._database.all("list_conversations", *_key(owner), *(after or (None, None)), limit)
+        return [_conversation(row) for row in rows]
+
+    async def rename(self, owner: Owner, conversation_id: UUID, title: str) -> Conversation:
+        return _conversation(await self._database.one("rename_conversation", *_key(owner), conversation_id, title))
+
+    async def delete(self, owner: Owner, conversation_id: UUID) -> None:
+        event = ConversationDeleted(**_names(owner), conversation_id=str(conversation_id)).SerializeToString()
+        if not await self._database.one("delete_conversation", *_key(owner), conversation_id, event):
+            raise conversation_not_found()
+
+
+class StoredMessages:
+    """message.Messages on PostgreSQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def page(
+        self, owner: Owner, conversation_id: UUID, after_position: int, limit: int
+    ) -> tuple[list[Message], bool]:
+        values = (conversation_id, after_position, limit, MAX_TOGETHER_BYTES)
+        rows = await self._database.all("list_messages", *_key(owner), *values)
+        if not rows:
+            raise conversation_not_found()
+        messages = [_message(row) for row in rows if row["id"]]
+        return messages, bool(messages) and rows[0]["found"] > len(messages)
+
+
+class StoredTurns:
+    """turn.Turns on PostgreSQL. Each loop goes round again only when a simultaneous copy won: then it is visible."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def open(self, owner: Owner, question: Question, title: str, history_limit: int) -> OpenedTurn:
+        message_id = uuid4()
+        event = MessageAppended(
+            **_names(owner),
+            conversation_id=str(question.conversation_id),
+            message_id=str(message_id),
+            turn_id=str(question.turn_id),
+        ).SerializeToString()
+        values = (question.conversation_id, question.turn_id, message_id, question.text, title, event)
+        while True:
+            rows = await self._database.all("open_turn", *_key(owner), *values, history_limit, MAX_TOGETHER_BYTES)
+            if not rows:
+                raise conversation_not_found()
+            if rows[-1]["id"]:
+                *history, saved = map(_message, rows)
+                return OpenedTurn(saved, tuple(history))
+
+    async def close(self, owner: Owner, answer: Answer) -> ClosedTurn:
+        message_id = uuid4()
+        event = MessageAppended(**_names(owner), message_id=str(message_id), turn_id=str(answer.turn_id))
+        values = (
+            answer.turn_id,
+            answer.state,
+            message_id,
+            answer.text,
+            [asdict(citation) for citation in answer.citations],
+            answer.usage and answer.usage.prompt_tokens,
+            answer.usage and answer.usage.completion_tokens,
+            event.SerializeToString() + _CONVERSATION_ID_FOLLOWS,
+        )
+        while True:
+            row = await self._database.one("close_turn", *_key(owner), *values)
+            if row is None:
+                raise turn_not_found()
+            saved = _message(row) if row["id"] else None
+            if row["closed_now"]:
+                return ClosedTurn(answer.state, saved)
+            if row["turn_state"] != "open":
+                return ClosedTurn(State(row["turn_state"]), saved)
+
+
+def _key(owner: Owner) -> tuple[UUID, UUID]:
+    return owner.tenant_id, owner.user_id
+
+
+def _names(owner: Owner) -> dict[str, str]:
+    return {"tenant_id": str(owner.tenant_id), "user_id": str(owner.user_id)}
+
+
+def _conversation(row: Record | None) -> Conversation:
+    if row is None:
+        raise conversation_not_found()
+    return Conversation(row["id"], row["title"], row["create_time"], row["update_time"])
+
+
+def _message(row: Record) -> Message:
+    answers = row["prompt_tokens"] is not None
+    return Message(
+        id=row["id"],
+        conversation_id=row["conversation_id"],
+        turn_id=row["turn_id"],
+        position=row["position"],
+        role=Role(row["role"]),
+        text=row["text"],
+        state=State(row["state"]),
+        create_time=row["create_time"],
+        citations=tuple(_citation(entry) for entry in row["citations"]),
+        usage=Usage(row["prompt_tokens"], row["completion_tokens"]) if answers else None,
+    )
+
+
+def _citation(entry: dict) -> Citation:
+    return Citation(**{**entry, "headings": tuple(entry["headings"])})

@@ -1,0 +1,121 @@
+"""Between proto messages and domain values: conversations, messages, citations, and page tokens."""
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+from parley.session.v1 import session_pb2 as proto
+from parley.session.v1.turn_record_service_pb2 import CloseTurnRequest, OpenTurnRequest
+from services.session.conversation import Conversation, ConversationKey
+from services.session.message import Citation, Message, Role, State, Usage
+from services.session.turn import Answer, Question
+from services.shared.errors import Invalid, Reason
+from services.shared.pages import page_key, page_token
+
+_ROLES = {Role.USER: proto.MESSAGE_ROLE_USER, Role.ASSISTANT: proto.MESSAGE_ROLE_ASSISTANT}
+_STATES = {
+    State.COMPLETE: proto.MESSAGE_STATE_COMPLETE,
+    State.INTERRUPTED: proto.MESSAGE_STATE_INTERRUPTED,
+}
+_STATES_BACK = {number: state for state, number in _STATES.items()}
+_LAST_POSITION = 2**63 - 1
+
+
+def conversation(found: Conversation) -> proto.Conversation:
+    """The message of a conversation."""
+    return proto.Conversation(
+        id=str(found.id), title=found.title, create_time=found.create_time, update_time=found.update_time
+    )
+
+
+def message(found: Message) -> proto.Message:
+    """The message of a message."""
+    usage = found.usage
+    return proto.Message(
+        id=str(found.id),
+        conversation_id=str(found.conversation_id),
+        turn_id=str(found.turn_id),
+        role=_ROLES[found.role],
+        text=found.text,
+        state=_STATES[found.state],
+        create_time=found.create_time,
+        citations=map(_citation, found.citations),
+        usage=proto.Usage(prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens)
+        if usage
+        else None,
+    )
+
+
+def question(request: OpenTurnRequest) -> Question:
+    """The question that a request opens a turn with."""
+    return Question(UUID(request.turn_id), UUID(request.conversation_id), request.text)
+
+
+def answer(request: CloseTurnRequest) -> Answer:
+    """The answer that a request closes a turn with."""
+    usage = request.usage
+    return Answer(
+        turn_id=UUID(request.turn_id),
+        text=request.text,
+        state=_STATES_BACK[request.state],
+        citations=tuple(map(_citation_given, request.citations)),
+        usage=Usage(usage.prompt_tokens, usage.completion_tokens) if request.HasField("usage") else None,
+    )
+
+
+def conversations_token(last: Conversation) -> str:
+    """The page token of what comes after `last`."""
+    return page_token(last.update_time, last.id)
+
+
+def after_conversation(token: str) -> ConversationKey | None:
+    """The conversation that the page of this token comes after; None for the first page. Raises Invalid."""
+    if (key := page_key(token, 2)) is None:
+        return None
+    try:
+        # What is not a time of ours, such as one without a zone, must not reach the database.
+        return datetime.fromisoformat(key[0]).astimezone(UTC), UUID(key[1])
+    except (ValueError, OverflowError) as error:
+        raise _foreign_token() from error
+
+
+def messages_token(last: Message) -> str:
+    """The page token of what comes after `last` in its conversation."""
+    return page_token(last.conversation_id, last.position)
+
+
+def after_position(token: str, conversation_id: UUID) -> int:
+    """The position that the page of this token comes after; 0 for the first page. Raises Invalid."""
+    if (key := page_key(token, 2)) is None:
+        return 0
+    conversation_key, position = key
+    if conversation_key != str(conversation_id) or not position.isdecimal() or int(position) > _LAST_POSITION:
+        raise _foreign_token()
+    return int(position)
+
+
+def _foreign_token() -> Invalid:
+    return Invalid(Reason.PAGE_TOKEN_INVALID, "Use next_page_token of this list, or none for the first page.")
+
+
+def _citation(found: Citation) -> proto.Citation:
+    return proto.Citation(
+        number=found.number,
+        document_id=found.document_id,
+        passage_id=found.passage_id,
+        title=found.title,
+        page=found.page,
+        headings=found.headings,
+        snippet=found.snippet,
+    )
+
+
+def _citation_given(given: proto.Citation) -> Citation:
+    return Citation(
+        number=given.number,
+        document_id=given.document_id,
+        passage_id=given.passage_id,
+        title=given.title,
+        page=given.page if given.HasField("page") else None,
+        headings=tuple(given.headings),
+        snippet=given.snippet,
+    )

@@ -1,0 +1,98 @@
+"""The record of conversations, fake and real, and what the tests say in it."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+import pytest
+
+from parley.session.v1 import session_events_pb2
+from services.session.conversation import Conversation, Conversations, Owner, create_conversation
+from services.session.message import Message, Messages, State
+from services.session.store import StoredConversations, StoredMessages, StoredTurns
+from services.session.turn import Answer, OpenedTurn, Question, Turns, close_turn, open_turn
+from services.shared.postgres.database import Database
+from tests.session.fakes import FakeConversations, FakeMessages, FakeRecord, FakeTurns
+
+Fact = tuple[str, dict[str, str]]
+
+
+def an_owner() -> Owner:
+    return Owner(tenant_id=uuid4(), user_id=uuid4())
+
+
+def a_colleague_of(owner: Owner) -> Owner:
+    return Owner(tenant_id=owner.tenant_id, user_id=uuid4())
+
+
+@dataclass(frozen=True)
+class Record:
+    """The ports together, and what the tests do with them again and again."""
+
+    conversations: Conversations
+    messages: Messages
+    turns: Turns
+    facts: Callable[[Owner], Awaitable[list[Fact]]]  # the events of an organisation, oldest first
+
+    async def conversation(self, owner: Owner, title: str = "") -> Conversation:
+        return await create_conversation(self.conversations, owner, uuid4(), title)
+
+    async def ask(
+        self, owner: Owner, conversation_id: UUID, text: str, *, turn_id: UUID | None = None, history: int = 100
+    ) -> OpenedTurn:
+        return await open_turn(self.turns, owner, Question(turn_id or uuid4(), conversation_id, text), history)
+
+    async def answer(self, owner: Owner, turn_id: UUID, text: str, state: State = State.COMPLETE) -> Message | None:
+        return await close_turn(self.turns, owner, Answer(turn_id, text, state))
+
+    async def exchange(self, owner: Owner, conversation_id: UUID, question: str, answer: str) -> UUID:
+        opened = await self.ask(owner, conversation_id, question)
+        await self.answer(owner, opened.question.turn_id, answer)
+        return opened.question.turn_id
+
+    async def said(self, owner: Owner, conversation_id: UUID) -> list[str]:
+        messages, _ = await self.messages.page(owner, conversation_id, 0, 1000)
+        return [message.text for message in messages]
+
+
+@pytest.fixture
+def fake_record() -> Record:
+    record = FakeRecord()
+
+    async def facts(owner: Owner) -> list[Fact]:
+        return [fact for fact in record.events if fact[1]["tenant_id"] == str(owner.tenant_id)]
+
+    return Record(FakeConversations(record), FakeMessages(record), FakeTurns(record), facts)
+
+
+@pytest.fixture(scope="module")
+async def database(database_for: Callable[[str], AbstractAsyncContextManager[Database]]) -> AsyncIterator[Database]:
+    """Shared by a module's tests: each has an organisation of its own."""
+    async with database_for("session") as database:
+        yield database
+
+
+@pytest.fixture(scope="module")
+def real_record(database: Database) -> Record:
+    async def facts(owner: Owner) -> list[Fact]:
+        connection = await database.connect()
+        try:
+            query = "SELECT * FROM outbox WHERE tenant_id = $1 ORDER BY position"
+            return [_fact(row) for row in await connection.fetch(query, owner.tenant_id)]
+        finally:
+            await connection.close()
+
+    return Record(StoredConversations(database), StoredMessages(database), StoredTurns(database), facts)
+
+
+def _fact(row: dict) -> Fact:
+    event_type = row["event_type"]
+    event = getattr(session_events_pb2, event_type.rpartition(".")[2]).FromString(row["payload"])
+    assert str(row["aggregate_id"]) == event.conversation_id
+    return event_type, {field.name: value for field, value in event.ListFields()}
+
+
+@pytest.fixture(params=["fake", "postgres"])
+def record(request: pytest.FixtureRequest) -> Record:
+    return request.getfixturevalue("fake_record" if request.param == "fake" else "real_record")
