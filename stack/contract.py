@@ -34,13 +34,14 @@ class Method:
     service: str
     """Full proto name, parley.chat.v1.ChatService."""
     name: str
-    streams: bool
+    client_streams: bool
+    server_streams: bool
     verb: str
-    """Of its google.api.http rule: GET, POST, PATCH, DELETE."""
+    """Of its google.api.http rule: GET, POST, PATCH, DELETE; like the next two empty where there is none."""
     rest_path: str
     """The path template of the same rule."""
     body: str
-    """Full name of the message that a REST body holds; empty where there is no body."""
+    """Full name of the message that a REST body holds."""
 
     @property
     def path(self) -> str:
@@ -49,6 +50,10 @@ class Method:
     @property
     def cluster(self) -> str:
         return self.service.split(".")[1]
+
+    @property
+    def streams(self) -> bool:
+        return self.client_streams or self.server_streams
 
     @property
     def idempotent(self) -> bool:
@@ -81,9 +86,31 @@ class Refusal:
     """The same as a flow mapping for Envoy's json_format."""
 
 
+def methods() -> Iterator[Method]:
+    """Every method of the contract, those of internal services too."""
+    messages = _messages()
+    for file in _descriptors().file:
+        for service in file.service:
+            for method in service.method:
+                rule = method.options.Extensions[annotations_pb2.http]
+                verb = rule.WhichOneof("pattern") or ""
+                request = method.input_type.removeprefix(".")
+                if rule.body not in ("", "*"):
+                    request = next(_held(f, messages) for f in messages[request].field if f.name == rule.body)
+                yield Method(
+                    service=f"{file.package}.{service.name}",
+                    name=method.name,
+                    client_streams=method.client_streaming,
+                    server_streams=method.server_streaming,
+                    verb=verb.upper(),
+                    rest_path=getattr(rule, verb) if verb else "",
+                    body=request if rule.body else "",
+                )
+
+
 def public_methods() -> list[Method]:
     callers = tomllib.loads(ALLOW_LIST.read_text())
-    return [method for method in _methods() if "edge" in callers.get(method.service, ())]
+    return [method for method in methods() if "edge" in callers.get(method.service, ())]
 
 
 def refusals() -> list[Refusal]:
@@ -114,28 +141,6 @@ def _held(field: FieldDescriptorProto, messages: Mapping[str, DescriptorProto]) 
 def _messages() -> Mapping[str, DescriptorProto]:
     ours = [file for file in _descriptors().file if file.package.startswith("parley.")]
     return {f"{file.package}.{message.name}": message for file in ours for message in file.message_type}
-
-
-def _methods() -> Iterator[Method]:
-    messages = _messages()
-    for file in _descriptors().file:
-        for service in file.service:
-            for method in service.method:
-                rule = method.options.Extensions[annotations_pb2.http]
-                verb = rule.WhichOneof("pattern")
-                if verb is None:
-                    continue
-                request = method.input_type.removeprefix(".")
-                if rule.body not in ("", "*"):
-                    request = next(_held(f, messages) for f in messages[request].field if f.name == rule.body)
-                yield Method(
-                    service=f"{file.package}.{service.name}",
-                    name=method.name,
-                    streams=method.server_streaming or method.client_streaming,
-                    verb=verb.upper(),
-                    rest_path=getattr(rule, verb),
-                    body=request if rule.body else "",
-                )
 
 
 @functools.cache

@@ -34,6 +34,9 @@ def part(mesh: Mesh) -> Part:
             "2",
             "--log-level",
             "warning",
+            # Its access log would lag ten seconds behind.
+            "--file-flush-interval-msec",
+            "1000",
         ),
         needs=tuple(name for service in SERVICES for name in mesh.replicas(service)),
         prepare=functools.partial(_prepare, mesh, config),

@@ -116,12 +116,14 @@ def _lay_out(folder: Path, version: str, packages: str, libpython: str) -> None:
     stub = server / "python_backend_stubs" / version / "triton_python_backend_stub"
     if not stub.exists():
         raise RuntimeError(f"Triton has no backend for Python {version}; make .venv-models with Python 3.11 or 3.12")
-    if not libpython:
-        raise RuntimeError(f"the shared library of Python {version} is missing; {_libpython_advice(version)}")
+    libraries = Path(packages) / "nvidia_pytriton.libs"
     links = {"tritonserver": server / "bin" / "tritonserver", f"backends/python/{stub.name}": stub}
     links |= {f"backends/python/{file.name}": file for file in (server / "backends" / "python").iterdir()}
-    links |= {f"libraries/{file.name}": file for file in (Path(packages) / "nvidia_pytriton.libs").iterdir()}
-    links[f"libraries/libpython{version}.so.1.0"] = Path(libpython).resolve()
+    links |= {f"libraries/{file.name}": file for file in libraries.iterdir()}
+    if libpython:
+        links[f"libraries/libpython{version}.so.1.0"] = Path(libpython).resolve()
+    elif not any(libraries.glob(f"libpython3-*.{version.partition('.')[2]}.so.1.0")):  # the package carries its newest
+        raise RuntimeError(f"the shared library of Python {version} is missing; {_libpython_advice(version)}")
     for name in ("backends", "libraries"):
         shutil.rmtree(folder / name, ignore_errors=True)
     for name, target in links.items():

@@ -76,11 +76,16 @@ async def _upload(path: Path, progress: Progress, bar: TaskID) -> AsyncIterator[
 def _show(document: Document, progress: Progress, bar: TaskID) -> None:
     done = document.progress.passages_indexed if document.progress else 0
     passages = document.progress.passages if document.progress else 0
-    pages = f", {document.progress.pages} pages" if document.progress and document.progress.pages else ""
+    pages = document.progress.pages if document.progress else 0
+    whole = ", ".join(_counted(count, noun) for count, noun in ((passages, "passage"), (pages, "page")) if count)
     step = {
         DocumentState.QUEUED: "waiting",
         DocumentState.INDEXING: f"indexing, {done} of {passages} passages" if passages else "reading",
-        DocumentState.INDEXED: f"ready: {passages} passages{pages}",
+        DocumentState.INDEXED: f"ready: {whole}",
         DocumentState.FAILED: "failed",
     }.get(document.state, "")
     progress.update(bar, total=passages or None, completed=done, step=step)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -18,7 +18,7 @@ WIRING, HANDLERS, WIRE, SETTINGS = "__main__", "handlers", "wire", "settings"
 ADAPTERS = {
     "store": {"asyncpg", "parley", "google"},
     "peers": {"grpc", "parley", "google"},
-    "model": {"grpc", "tritonclient", "numpy", "google"},
+    "model": {"grpc", "tritonclient", "numpy", "google", "opentelemetry"},
     "embedding": {"grpc", "tritonclient", "numpy", "google"},
     "index": {"pymilvus", "grpc"},
     "storage": {"obstore"},

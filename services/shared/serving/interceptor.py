@@ -4,14 +4,16 @@ All of it is one interceptor, so that a stream's messages pass one generator ins
 """
 
 import asyncio
+import inspect
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import grpc
 import protovalidate
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 from protovalidate import Violation
 
@@ -89,7 +91,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         async def stream(request: object, context: grpc.aio.ServicerContext) -> AsyncIterator[Message]:
             async with self._around(method, context, longest_s) as call:
-                async for message in inner(checked(request), call):
+                answers = inner(checked(request), call)
+                if inspect.isawaitable(answers):  # health's Watch writes to the context instead of yielding
+                    await answers
+                    return
+                async for message in answers:
                     yield message
 
         make = _HANDLERS[handler.request_streaming, handler.response_streaming]
@@ -116,7 +122,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             facts["reason"] = refusal.reason
             code = code_of(refusal)
             await abort_with(context, refusal)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, GeneratorExit):  # the second: a stream that nobody reads on
             code = grpc.StatusCode.CANCELLED
             raise
         except grpc.aio.AbortError:  # health and reflection end their calls themselves
@@ -142,8 +148,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _checked(self, request: Message | None) -> Message:
         if request is None:
             raise Invalid(Reason.MALFORMED_REQUEST, "The bytes are not a message of the expected type.")
-        if violations := self._validator.collect_violations(request):
-            faults = {_path(violation): violation.proto.message for violation in violations}
+        violations = self._validator.collect_violations(request)
+        faults = {_path(violation): violation.proto.message for violation in violations}
+        faults |= dict.fromkeys(_null_characters(request), "must not hold the character U+0000")
+        if faults:
             message = "; ".join(f"{name}: {fault}" for name, fault in faults.items())
             raise Invalid(Reason.INVALID_FIELD, message[:1000], violations=faults)
         return request
@@ -163,6 +171,19 @@ def _tolerant(deserialize: Callable[[bytes], Message]) -> Callable[[bytes], Mess
             return None
 
     return parse
+
+
+def _null_characters(message: Message, prefix: str = "") -> Iterator[str]:
+    """The paths of strings that hold U+0000, which PostgreSQL can't store. There are no maps in the contract."""
+    for descriptor, value in message.ListFields():
+        path = prefix + descriptor.name
+        values = value if descriptor.is_repeated else (value,)
+        if descriptor.type == FieldDescriptor.TYPE_STRING:
+            if any("\0" in text for text in values):
+                yield path
+        elif descriptor.type == FieldDescriptor.TYPE_MESSAGE:
+            for each in values:
+                yield from _null_characters(each, f"{path}.")
 
 
 def _path(violation: Violation) -> str:

@@ -18,11 +18,10 @@ import grpc
 import uvloop
 from google.protobuf.internal import api_implementation
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
 
 from services.shared.background import background
-from services.shared.serving import telemetry
+from services.shared.serving import reflection, telemetry
 from services.shared.serving.identity import AllowList, TokenVerifier
 from services.shared.serving.interceptor import CallInterceptor, CallRules
 from services.shared.serving.settings import ServingSettings, SettingsError
@@ -92,9 +91,12 @@ async def serve(service: Service, *, stop: asyncio.Event | None = None) -> None:
         for resource in service.resources:
             await opened.enter_async_context(resource)
         server, healths = _server(service)
+        await healths.set("", health_pb2.HealthCheckResponse.NOT_SERVING)  # until the first checks have passed
         await server.start()
         host, _, port = settings.metrics_address.rpartition(":")
-        start_http_server(int(port), host)
+        metrics, _ = start_http_server(int(port), host)
+        opened.callback(metrics.server_close)
+        opened.push_async_callback(asyncio.to_thread, metrics.shutdown)
         async with background(partial(_watch_readiness, service, healths)):
             _log.info("serving", extra={"facts": {"address": settings.listen_address}})
             await stop.wait()
@@ -114,8 +116,7 @@ def _server(service: Service) -> tuple[grpc.aio.Server, health.aio.HealthService
     healths = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healths, server)
     if settings.reflection:
-        names = (*service.proto_services, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, server)
+        reflection.enable(server, service.proto_services)
     if credentials:
         server.add_secure_port(settings.listen_address, credentials)
     else:

@@ -22,6 +22,7 @@ _CODES: dict[type[Refusal], grpc.StatusCode] = {
     errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 _KINDS = {code: kind for kind, code in _CODES.items()}
+_DETAILS = (error_details_pb2.ErrorInfo, error_details_pb2.BadRequest, error_details_pb2.RetryInfo)
 _DEFAULT_RETRY_S = 1.0
 
 
@@ -54,11 +55,19 @@ def refusal_in(error: grpc.aio.AioRpcError) -> Refusal | None:
     for key, value in error.trailing_metadata() or ():
         if key != _DETAILS_KEY:
             continue
+        info, bad_request, retry = (kind() for kind in _DETAILS)
         for detail in status_pb2.Status.FromString(value).details:
-            info = error_details_pb2.ErrorInfo()
-            if detail.Unpack(info) and info.domain == DOMAIN and info.reason in Reason.__members__:
-                kind = _KINDS.get(error.code())
-                return kind(Reason(info.reason), error.details() or "", **info.metadata) if kind else None
+            any(detail.Unpack(part) for part in (info, bad_request, retry))
+        if info.domain != DOMAIN or info.reason not in Reason.__members__ or error.code() not in _KINDS:
+            return None
+        refusal = _KINDS[error.code()](
+            Reason(info.reason),
+            error.details() or "",
+            retry_after_s=retry.retry_delay.ToTimedelta().total_seconds() if retry.HasField("retry_delay") else None,
+            violations={fault.field: fault.description for fault in bad_request.field_violations},
+        )
+        refusal.facts = dict(info.metadata)
+        return refusal
     return None
 
 

@@ -1,15 +1,13 @@
 """Mutual TLS 1.3 of the mesh: credentials for servers and channels from the three files that a service is given.
 
 gRPC has no setting for the lowest TLS version. It does let us name the TLS 1.2 suites: naming only one that needs a
-pre-shared key, which nobody here has, leaves TLS 1.3 as the single version that can be agreed on.
+pre-shared key, which nobody here has, leaves TLS 1.3 as the single version that can be agreed on. gRPC reads that
+name when it is imported, so services/__init__.py sets it.
 """
 
-import os
 import ssl
 from pathlib import Path
 from typing import Protocol
-
-os.environ["GRPC_SSL_CIPHER_SUITES"] = "ECDHE-PSK-AES128-CBC-SHA"  # read by gRPC at its first handshake
 
 import grpc
 
