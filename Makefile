@@ -19,13 +19,13 @@ down:  ## stop a mesh that runs in the background
 test: install web/node_modules  ## run every test, on the real components
 	$(PYTEST)
 
-check: install web/node_modules  ## lint: Python, contract, charts, imports
+check: install web/node_modules  ## lint: style, types, contract
 	ruff check
 	ruff format --check
 	buf lint
 	buf format --diff --exit-code --path proto/parley
 	buf breaking --against proto/baseline.binpb
-	lint-imports
+	mypy
 
 bench: install  ## measure, and print the figures with machine and conditions
 	python -m bench

@@ -68,8 +68,10 @@ def running_mesh(*options: str, data_dir: Path | None = None) -> Iterator[Runnin
     with contextlib.ExitStack() as kept:
         folder = data_dir or Path(kept.enter_context(tempfile.TemporaryDirectory(prefix="parley-bench-")))
         here = f"--data-dir={folder}"
+        unlimited = {"PARLEY_EDGE_REQUESTS_PER_S": "1000000", "PARLEY_EDGE_BURST": "1000000"}
         subprocess.run(
             [PARLEY, "up", "--detach", here, "--port=0", "--tls-port=0", *options],
+            env=os.environ | unlimited,
             check=True,
             stdout=subprocess.DEVNULL,
         )

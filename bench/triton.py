@@ -30,11 +30,11 @@ async def stream(opened: grpc.aio.Channel, text: str, max_tokens: int) -> AsyncI
         if message.error_message:
             raise RuntimeError(message.error_message)
         response = message.infer_response
+        for output, raw in zip(response.outputs, response.raw_output_contents, strict=False):
+            if output.name == "text" and (delta := raw[4:].decode()):
+                yield delta
         if response.parameters["triton_final_response"].bool_param:
             return
-        index = next(i for i, output in enumerate(response.outputs) if output.name == "text")
-        if text := response.raw_output_contents[index][4:].decode():
-            yield text
 
 
 def _add(request: service_pb2.ModelInferRequest, name: str, datatype: str, raw: bytes) -> None:

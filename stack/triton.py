@@ -7,17 +7,21 @@ Triton has no list of callers. Its trust bundle therefore holds the certificates
 the authority's: another certificate of the same authority fails the handshake.
 """
 
+import asyncio
+import contextlib
 import functools
 import hashlib
 import os
 import secrets
 import shutil
+import signal
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import grpc
+import psutil
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from stack.mesh import PROJECT, Mesh
@@ -31,6 +35,8 @@ SERVICE = "inference.GRPCInferenceService"
 CLOSED_APIS = ("model-repository", "shared-memory", "trace", "logging")
 """They load code, map memory and change the server: nobody's business here."""
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # where the Python backend makes its regions
+CLEAN_STOP_S = 3
+"""Within which the server ends after the processes of its models, when it was told to stop."""
 DESCRIBE_PYTHON = """\
 import sys, sysconfig, find_libpython
 print("%d.%d" % sys.version_info[:2], sysconfig.get_path("purelib"), find_libpython.find_libpython() or "", sep="\\n")
@@ -51,6 +57,7 @@ def part(mesh: Mesh) -> Part:
         },
         prepare=functools.partial(_prepare, mesh, folder),
         ready=functools.partial(_answer, mesh),
+        after_ready=functools.partial(_end_with_its_models, folder / "tritonserver"),
         start_timeout_s=60,
         advice="Read the log lines above: Triton names the model that did not load, and why.",
     )
@@ -163,3 +170,25 @@ async def _answer(mesh: Mesh) -> None:
         answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=3)
     if answer.status != health_pb2.HealthCheckResponse.SERVING:
         raise RuntimeError("a model is not ready")
+
+
+async def _end_with_its_models(program: Path) -> None:
+    """Triton goes on, and calls itself ready, when the process of a model died. Ended, it is started again with all."""
+    running = psutil.process_iter(["cmdline"])
+    server = next(process for process in running if (process.info["cmdline"] or [""])[0] == str(program))
+    loop = asyncio.get_running_loop()
+    for model in server.children():
+        server_fd, model_fd = os.pidfd_open(server.pid), os.pidfd_open(model.pid)
+        loop.add_reader(model_fd, _model_ended, loop, server_fd, model_fd)
+
+
+def _model_ended(loop: asyncio.AbstractEventLoop, server_fd: int, model_fd: int) -> None:
+    loop.remove_reader(model_fd)
+    os.close(model_fd)
+    loop.call_later(CLEAN_STOP_S, _end_server, server_fd)
+
+
+def _end_server(server_fd: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(server_fd, signal.SIGKILL)
+    os.close(server_fd)

@@ -1,15 +1,13 @@
 """What tests of every service share: signed tokens, an in-process server, and one real PostgreSQL for all."""
 
-import asyncio
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from uuid import UUID, uuid4
 
-import asyncpg
 import grpc
 import jwt
 import pytest
@@ -99,10 +97,13 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
 
 @pytest.fixture(scope="session")
 def database_for(postgres: Mesh) -> Callable[[str], AbstractAsyncContextManager[Database]]:
-    """`async with database_for("session") as database`: the service's Database, migrated, on a database of its own."""
+    """`async with database_for("session") as database`: the service's Database, migrated, on a database of its own.
+
+    Tests of the shelf give a folder of their own instead of the service's.
+    """
 
     @asynccontextmanager
-    async def opened(service: str) -> AsyncIterator[Database]:
+    async def opened(service: str, folder: Path | None = None) -> AsyncIterator[Database]:
         name = f"test_{secrets.token_hex(6)}"
         operator = await connect(postgres)
         await operator.execute(f"CREATE DATABASE {name}")
@@ -112,7 +113,7 @@ def database_for(postgres: Mesh) -> Callable[[str], AbstractAsyncContextManager[
             await own.close()
             dsn = f"postgresql://operator@{postgres.address('postgres')}/{name}?options=-csearch_path%3D{service}"
             password_file = postgres.secret_file("postgres-operator")
-            async with Database(dsn, password_file, PROJECT / "services" / service) as database:
+            async with Database(dsn, password_file, folder or PROJECT / "services" / service) as database:
                 yield database
         finally:
             await operator.execute(f"DROP DATABASE {name} WITH (FORCE)")

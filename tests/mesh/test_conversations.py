@@ -35,8 +35,7 @@ async def test_conversations_are_listed_last_changed_first_in_pages(rest: httpx.
 async def test_a_conversation_is_renamed(rest: httpx.AsyncClient, user: Any) -> None:
     made = await create(rest, user, "old")
     path = f"/v1/conversations/{made['id']}"
-    body = {"conversation": {"title": "new"}, "updateMask": "title"}
-    renamed = await rest.patch(path, json=body, headers=user.headers)
+    renamed = await rest.patch(path, json={"title": "new"}, headers=user.headers)
     assert renamed.status_code == 200, renamed.text
     assert renamed.json()["conversation"]["title"] == "new"
     assert (await rest.get(path, headers=user.headers)).json()["conversation"]["title"] == "new"
@@ -59,9 +58,7 @@ async def test_a_strangers_conversation_is_not_found(
     calls = {
         "get": lambda: rest.get(path, headers=stranger.headers),
         "delete": lambda: rest.delete(path, headers=stranger.headers),
-        "patch": lambda: rest.patch(
-            path, json={"conversation": {"title": "x"}, "updateMask": "title"}, headers=stranger.headers
-        ),
+        "patch": lambda: rest.patch(path, json={"title": "x"}, headers=stranger.headers),
         "messages": lambda: rest.get(f"{path}/messages", headers=stranger.headers),
         "turn": lambda: rest.post(
             f"{path}/turns", json={"requestId": str(uuid4()), "text": "hello"}, headers=stranger.headers

@@ -1,5 +1,6 @@
 """Clients that are not ours: buf curl over gRPC and grpc-web, found by reflection, and plain HTTP."""
 
+import base64
 import hashlib
 import json
 import subprocess
@@ -8,17 +9,16 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from google.rpc.error_details_pb2 import ErrorInfo
 
 from tests.mesh.running import PROGRAMS
 from tests.mesh.test_conversations import create
 
 
 def buf_curl(mesh: Any, user: Any, protocol: str, method: str, data: object) -> subprocess.CompletedProcess[str]:
-    # Reflection is a bidirectional stream, which grpc-web can't carry: there the schema comes from the repository.
-    schema = ("--schema", "proto") if protocol == "grpcweb" else ()
     return subprocess.run(
         [
-            PROGRAMS / "buf", "curl", f"--protocol={protocol}", "--http2-prior-knowledge", *schema,
+            PROGRAMS / "buf", "curl", f"--protocol={protocol}", "--http2-prior-knowledge",
             "--header", f"authorization: Bearer {user.token}", "--data", json.dumps(data), f"{mesh.http}/{method}",
         ],
         capture_output=True, text=True, timeout=60, check=False,
@@ -46,8 +46,11 @@ def test_buf_curl_sees_the_reason_of_a_refusal(mesh: Any, user: Any, protocol: s
     data = {"conversationId": str(uuid4())}
     refused = buf_curl(mesh, user, protocol, "parley.session.v1.SessionService/GetConversation", data)
     assert refused.returncode != 0
-    assert "not_found" in refused.stderr
-    assert "CONVERSATION_NOT_FOUND" in refused.stderr
+    error = json.loads(refused.stderr)
+    assert error["code"] == "not_found"
+    (info,) = (detail["value"] for detail in error["details"] if detail["type"] == "google.rpc.ErrorInfo")
+    padded = base64.b64decode(info + "=" * (-len(info) % 4))
+    assert ErrorInfo.FromString(padded).reason == "CONVERSATION_NOT_FOUND"
 
 
 async def test_rest_streams_a_turn_line_by_line(rest: httpx.AsyncClient, user: Any) -> None:
@@ -67,8 +70,6 @@ async def test_rest_streams_a_turn_line_by_line(rest: httpx.AsyncClient, user: A
 
 
 async def test_rest_uploads_in_chunks_finds_and_deletes(rest: httpx.AsyncClient, user: Any, stranger: Any) -> None:
-    import base64
-
     content = b"# Lighthouse\n\nThe lighthouse of Skerry has forty-one steps and a green lamp.\n"
     file = {
         "requestId": str(uuid4()),

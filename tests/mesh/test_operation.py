@@ -1,6 +1,7 @@
 """What operators see and do: status, logs, metrics, traces, restarts of single parts, and of everything."""
 
 import asyncio
+import ipaddress
 import json
 import re
 import socket
@@ -35,7 +36,8 @@ def test_everything_listens_on_loopback_only(mesh: Any) -> None:
     for process in supervisor.children(recursive=True):
         for connection in process.net_connections(kind="inet"):
             if connection.status == psutil.CONN_LISTEN:
-                assert connection.laddr.ip in ("127.0.0.1", "::1"), (process.name(), connection.laddr)
+                address = ipaddress.ip_address(connection.laddr.ip)
+                assert (getattr(address, "ipv4_mapped", None) or address).is_loopback, (process.name(), address)
 
 
 async def test_one_log_line_per_rpc_with_the_trace_id(mesh: Any, rest: httpx.AsyncClient, user: Any) -> None:
@@ -151,7 +153,7 @@ async def test_a_second_mesh_stands_beside_the_first_traces_and_keeps_its_data(
             user = await register(edge)
             conversation_id = await new_conversation(edge, user)
             await events_of(edge, user, question(conversation_id, "keep this"))
-        chain = {"parley-edge", "chat", "session"}
+        chain = {"edge", "chat", "session"}
         async with asyncio.timeout(30):
             while not (traces := _traces_through(collector, chain)):
                 await asyncio.sleep(0.1)

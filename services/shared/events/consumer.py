@@ -10,6 +10,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 import nats.errors
@@ -21,7 +22,6 @@ from services.shared.events.bus import Bus
 from services.shared.events.streams import DURABLES, MAX_DELIVERIES, STREAM
 
 _log = logging.getLogger("parley.events")
-_FETCH_WAIT_S = 20.0
 _RETRY_S = 1.0
 
 
@@ -32,11 +32,20 @@ class Event:
     id: UUID
     type: str  # full proto name
     tenant_id: UUID
+    time: datetime  # when it became true
     payload: bytes
 
 
+def _doubling(deliveries: int) -> float:
+    return 2.0**deliveries
+
+
 class Consumer:
-    """Hands each event of a durable consumer to `handle` while `running`, `parallel` events at a time."""
+    """Hands each event of a durable consumer to `handle` while `running`, `parallel` events at a time.
+
+    `retry_delay_s` says, by how often the event came, how long it waits before it comes again. `fetch_wait_s` is how
+    long a request for an event stays open at NATS; one that was lost in a restart of NATS is repeated after it.
+    """
 
     def __init__(
         self,
@@ -46,12 +55,16 @@ class Consumer:
         give_up: Callable[[Event], Awaitable[None]],
         *,
         parallel: int = 1,
+        retry_delay_s: Callable[[int], float] = _doubling,
+        fetch_wait_s: float = 5.0,
     ) -> None:
         self._bus = bus
         self._durable = next(entry for entry in DURABLES if entry.name == durable)
         self._handle = handle
         self._give_up = give_up
         self._parallel = parallel
+        self._retry_delay_s = retry_delay_s
+        self._fetch_wait_s = fetch_wait_s
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -78,14 +91,19 @@ class Consumer:
     async def _work_off(self, pull: JetStreamContext.PullSubscription) -> None:
         while True:
             try:
-                messages = await pull.fetch(1, timeout=_FETCH_WAIT_S)
+                messages = await pull.fetch(1, timeout=self._fetch_wait_s)
             except nats.errors.TimeoutError:
                 continue
             for message in messages:
                 await self._take(message)
 
     async def _take(self, message: Msg) -> None:
-        event = _event(message)
+        try:
+            event = _event(message)
+        except (KeyError, ValueError) as error:  # not written by a relay: no try will make it readable
+            _log.error("not an event", extra={"facts": {"subject": message.subject, "error": repr(error)}})
+            await message.term()
+            return
         deliveries = message.metadata.num_delivered
         heartbeat = asyncio.create_task(self._keep(message))
         try:
@@ -95,7 +113,7 @@ class Consumer:
                 facts = {"event_id": event.id, "event_type": event.type, "delivery": deliveries}
                 _log.exception("an event was not handled", extra={"facts": facts})
                 if deliveries < MAX_DELIVERIES:
-                    await message.nak(delay=2.0**deliveries)
+                    await message.nak(delay=self._retry_delay_s(deliveries))
                     return
                 await self._give_up(event)
             await message.ack()
@@ -114,5 +132,6 @@ def _event(message: Msg) -> Event:
         id=UUID(headers["ce-id"]),
         type=headers["ce-type"],
         tenant_id=UUID(headers["parley-tenant"]),
+        time=datetime.fromisoformat(headers["ce-time"]),
         payload=message.data,
     )

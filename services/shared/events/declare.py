@@ -1,6 +1,7 @@
-"""Makes JetStream hold what streams.py declares; run by the operator of the mesh: `python -m services.shared.events.declare`.
+"""Makes JetStream hold what streams.py declares.
 
-Takes PARLEY_NATS_URL and the operator's PARLEY_TLS_* files. Running it again changes only what differs.
+The operator of the mesh runs it: `python -m services.shared.events.declare`. Takes PARLEY_NATS_URL and the operator's
+PARLEY_TLS_* files. Running it again changes only what differs.
 """
 
 import asyncio

@@ -11,7 +11,7 @@ from typing import Self, TypeVar
 
 import asyncpg
 
-from services.shared.errors import Reason, Unavailable
+from services.shared.errors import Invalid, Reason, Unavailable
 from services.shared.postgres.migrations import apply_migrations
 from services.shared.postgres.queries import load_queries
 
@@ -92,6 +92,9 @@ async def _refusing(work: Awaitable[T]) -> T:
         return await work
     except (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, TimeoutError) as error:
         raise _unavailable() from error
+    except (asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError) as error:
+        # The one character of Unicode that protobuf carries and PostgreSQL does not store.
+        raise Invalid(Reason.INVALID_FIELD, "Text can't hold the character U+0000.") from error
     except asyncpg.PostgresError as error:
         if error.sqlstate[:2] in _NOT_SERVING:
             raise _unavailable() from error
@@ -99,7 +102,7 @@ async def _refusing(work: Awaitable[T]) -> T:
 
 
 def _unavailable() -> Unavailable:
-    return Unavailable(Reason.RECORD_UNAVAILABLE, "The record can't be reached just now; nothing was changed. Retry.")
+    return Unavailable(Reason.RECORD_UNAVAILABLE, "The record can't be reached just now. Retry with the same request.")
 
 
 async def _use_jsonb(connection: asyncpg.Connection) -> None:

@@ -87,7 +87,8 @@ def trace_id_of(metadata: Sequence[tuple[str, str | bytes]]) -> str:
 
 
 def record_rpc(method: str, code: grpc.StatusCode, seconds: float, facts: dict[str, object]) -> None:
-    """Write the metrics and the one log line of a call that has ended."""
+    """Write the metrics and the one log line of a call that has ended; a good health check, once a second, has none."""
     RPC_SECONDS.labels(method, code.name).observe(seconds)
     line = {"method": method, "code": code.name, "milliseconds": round(seconds * 1000, 2), **facts}
-    _rpc_log.info("rpc", extra={"facts": line})
+    checked = method.startswith("/grpc.health.") and code is grpc.StatusCode.OK
+    _rpc_log.log(logging.DEBUG if checked else logging.INFO, "rpc", extra={"facts": line})
