@@ -43,6 +43,7 @@ baseline:  ## move the contract's baseline on: make baseline REASON="why a break
 
 lock:  ## choose the newest allowed versions anew, with hashes
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --generate-hashes pyproject.toml --output-file requirements.lock
+	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --excludes models/requirements.excludes --overrides models/requirements.overrides models/requirements.in --output-file models/requirements.lock
 
 .venv/.installed: requirements.lock pyproject.toml
 	test -x .venv/bin/python || python3 -m venv .venv
@@ -52,7 +53,9 @@ lock:  ## choose the newest allowed versions anew, with hashes
 	touch $@
 
 .venv-models/.installed: models/requirements.lock .venv/.installed
-	test -x .venv-models/bin/python || uv venv --quiet --python .venv/bin/python .venv-models
+	# numpy 1 has no wheels for Python 3.13: there it is built, which takes minutes and a C compiler.
+	test -x .venv-models/bin/python || uv venv --quiet --no-python-downloads --python '>=3.11,<3.13' .venv-models \
+		|| uv venv --quiet --python .venv/bin/python .venv-models
 	uv pip sync --quiet --require-hashes --python .venv-models models/requirements.lock
 	touch $@
 
