@@ -1,0 +1,78 @@
+"""The wiring of chat."""
+
+from functools import partial
+from pathlib import Path
+
+from parley.chat.v1.chat_service_pb2_grpc import add_ChatServiceServicer_to_server
+from services.chat import metrics
+from services.chat.answer import Means
+from services.chat.handlers import ChatService
+from services.chat.model import TritonModel
+from services.chat.peers import IDEMPOTENT_AT_KNOWLEDGE, IDEMPOTENT_AT_SESSION, KnowledgePeer, SessionPeer
+from services.chat.prompt import Prompts
+from services.chat.settings import Settings
+from services.chat.store import TurnStore
+from services.chat.turnlog import ValkeyTurnLog
+from services.chat.turns import Rules, Turns
+from services.chat.wire import encode
+from services.shared.events.bus import Bus
+from services.shared.events.relay import Relay
+from services.shared.postgres.database import Database
+from services.shared.postgres.listener import Listener
+from services.shared.serving.channel import open_channel
+from services.shared.serving.server import Check, Service, run
+from services.shared.serving.settings import read_settings
+from services.shared.serving.tls import ssl_context
+
+
+def wire() -> Service:
+    settings = read_settings(Settings)
+    database = Database(settings.postgres_dsn, settings.postgres_password_file, Path(__file__).parent)
+    listener = Listener(database, "chat")
+    bus = Bus(settings.nats_url, ssl_context(settings), "chat")
+    relay = Relay(database, listener, bus)
+    log = ValkeyTurnLog(settings.valkey_url, settings.valkey_password_file)
+    model = TritonModel(settings.triton_address, settings)
+    session = open_channel(settings.session_address, "session", settings, idempotent=IDEMPOTENT_AT_SESSION)
+    knowledge = open_channel(settings.knowledge_address, "knowledge", settings, idempotent=IDEMPOTENT_AT_KNOWLEDGE)
+    records = TurnStore(database)
+    means = Means(
+        conversations=SessionPeer(session, settings.history_messages),
+        documents=KnowledgePeer(knowledge, passages=settings.passages, timeout_s=settings.search_timeout_s),
+        model=model,
+        ends=records,
+        meter=metrics.PrometheusTurnMeter(),
+        prompts=Prompts(settings.context_tokens),
+        deadline_s=settings.turn_deadline_s,
+    )
+    rules = Rules(
+        models=settings.chat_models, deadline_s=settings.turn_deadline_s, reader_grace_s=settings.reader_grace_s
+    )
+    turns = Turns(records, log, encode, means, rules)
+    metrics.show_open_turns(lambda: turns.open_count)
+    return Service(
+        name="chat",
+        settings=settings,
+        register=[partial(add_ChatServiceServicer_to_server, ChatService(turns))],
+        proto_services=["parley.chat.v1.ChatService"],
+        # The turns are last: they end, and are saved, before anything that they need is closed.
+        resources=[
+            database,
+            listener.running(),
+            bus.running(),
+            relay.running(),
+            session,
+            knowledge,
+            model,
+            log,
+            turns.running(),
+        ],
+        # Not Valkey: without it a question is refused with its own reason, which is more than an unready service says.
+        checks=[
+            Check("PostgreSQL", database.probe, "Start PostgreSQL; see PARLEY_POSTGRES_DSN and its password file.")
+        ],
+    )
+
+
+if __name__ == "__main__":
+    run("chat", wire)

@@ -1,0 +1,30 @@
+"""ChatService over gRPC."""
+
+from collections.abc import AsyncIterator
+
+import grpc
+
+from parley.chat.v1.chat_service_pb2 import StartTurnRequest, StartTurnResponse
+from parley.chat.v1.chat_service_pb2_grpc import ChatServiceServicer
+from services.chat import wire
+from services.chat.turn import Asker
+from services.chat.turns import Turns
+from services.shared.serving.identity import caller_of
+
+
+class ChatService(ChatServiceServicer):
+    """A call is one reader of a turn; the turn itself runs beside it."""
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+
+    async def StartTurn(
+        self, request: StartTurnRequest, context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[StartTurnResponse]:
+        caller = caller_of(context)
+        asker = Asker(caller.tenant_id, caller.user_id, caller.token)
+        turn = self._turns.start(asker, wire.question(request))
+        # A call that is cancelled leaves this generator where it stands; the callback comes all the same.
+        context.add_done_callback(lambda _: turn.leave())
+        async for entry in turn.follow():
+            yield wire.start_turn_response(entry)

@@ -1,0 +1,195 @@
+"""A turn: a question, the numbered events of its answer, and how it ends.
+
+The events are, in this order: Started, Sources, any number of TextDelta, Usage, and one of Completed, Failed,
+Cancelled. A client tells them apart by their numbers alone, so no number is ever given out twice.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from services.shared.errors import Invalid, NotFound, Reason, Refusal, Unavailable
+
+MAX_ANSWER_CHARACTERS = 200_000  # what a conversation takes as one message
+DEFAULT_OUTPUT_TOKENS = 512
+RETRY_AFTER_S = 2.0
+
+
+@dataclass(frozen=True)
+class Asker:
+    """Who asks. `token` is handed on to peers, never logged."""
+
+    tenant_id: UUID
+    user_id: UUID
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is asked, and how to answer; None: as the installation is set."""
+
+    request_id: UUID
+    conversation_id: UUID
+    text: str
+    model: str | None = None
+    max_output_tokens: int = DEFAULT_OUTPUT_TOKENS
+    temperature: float | None = None
+    search: bool = True
+
+    def digest(self) -> bytes:
+        """SHA-256 of the content: tells a repeat of the request from another one under the same id."""
+        content = (
+            str(self.conversation_id),
+            self.text,
+            self.model,
+            self.max_output_tokens,
+            self.temperature,
+            self.search,
+        )
+        return hashlib.sha256(json.dumps(content).encode()).digest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """A question that was claimed for answering. `run_id` names one try at it, so that an older try can't end it."""
+
+    id: UUID
+    run_id: UUID
+    asker: Asker
+    question: Question
+    model: str
+
+
+class Role(StrEnum):
+    USER = "user"
+    ASSISTANT = "assistant"
+
+
+@dataclass(frozen=True)
+class Message:
+    """Something said earlier in the conversation."""
+
+    role: Role
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passage:
+    """A piece of a document that fits the question."""
+
+    id: str
+    document_id: str
+    title: str
+    page: int | None
+    headings: tuple[str, ...]
+    text: str
+
+
+class FinishReason(StrEnum):
+    """Why the model stopped by itself."""
+
+    STOP = "stop"
+    LENGTH = "length"
+
+
+@dataclass(frozen=True)
+class Started:
+    """The question is saved and the turn runs."""
+
+    conversation_id: UUID
+    model: str
+    create_time: datetime
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The passages before the model, whose place in the tuple, from 1, is their number in the answer."""
+
+    passages: tuple[Passage, ...]
+    degraded: bool
+
+
+@dataclass(frozen=True)
+class TextDelta:
+    """The next words."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Usage:
+    """The model's work, in its own tokens."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Completed:
+    """The answer is whole and saved; no message when the model said nothing."""
+
+    finish_reason: FinishReason
+    message_id: UUID | None = None
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The turn ended without a whole answer."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True)
+class Cancelled:
+    """The turn was stopped; the message holds the words that had come."""
+
+    message_id: UUID | None = None
+
+
+End = Completed | Failed | Cancelled
+Event = Started | Sources | TextDelta | Usage | End
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An event in its place in the turn, from 1, with the bytes that are stored in the log and sent to clients."""
+
+    sequence: int
+    event: Event
+    encoded: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class TurnRecord:
+    """What remains of a turn when its log is gone. `end` is None while it runs."""
+
+    conversation_id: UUID
+    model: str
+    create_time: datetime
+    usage: Usage
+    end: End | None
+    overdue: bool  # it runs past any deadline: whoever ran it is gone
+
+
+class TurnBroke(Exception):
+    """The turn ended by a defect of ours, which was logged where it happened."""
+
+
+def failure(refusal: Refusal) -> Failed:
+    """The event that says why a turn failed."""
+    return Failed(refusal.reason, refusal.message[:300])
+
+
+def refusal_of(failed: Failed) -> Exception:
+    """How a call ends whose turn failed."""
+    if failed.reason is Reason.INTERNAL:
+        return TurnBroke(failed.message)
+    if failed.reason is Reason.PROMPT_TOO_LONG:
+        return Invalid(failed.reason, failed.message)
+    if failed.reason is Reason.CONVERSATION_NOT_FOUND:
+        return NotFound(failed.reason, failed.message)
+    return Unavailable(failed.reason, failed.message, retry_after_s=RETRY_AFTER_S)

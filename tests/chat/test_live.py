@@ -1,0 +1,136 @@
+"""Delivery: what readers get, early, late and slow, and how words share events."""
+
+import asyncio
+from uuid import uuid4
+
+import pytest
+
+from services.chat.live import TAIL_ENTRIES, LiveTurn
+from services.chat.turn import Completed, Entry, FinishReason, TextDelta
+from services.chat.wire import encode
+from services.chat.words import MAX_DELTA_BYTES, Words
+from services.shared.errors import Reason, Unavailable
+from tests.chat.conftest import until, words
+from tests.chat.fakes import FakeTurnLog
+
+
+def a_live_turn(log: FakeTurnLog) -> LiveTurn:
+    return LiveTurn(uuid4(), b"", log, encode, reader_grace_s=0)
+
+
+async def collected(turn: LiveTurn, after: int = 0) -> list[Entry]:
+    return [entry async for entry in turn.follow(after)]
+
+
+async def test_readers_that_come_at_any_time_get_the_same_entries() -> None:
+    log = FakeTurnLog()
+    turn = a_live_turn(log)
+    readers = []
+    for number in range(2 * TAIL_ENTRIES):
+        readers.append(asyncio.create_task(collected(turn)))
+        await turn.write(TextDelta(f"{number} "))
+        await asyncio.sleep(0)
+    await turn.end(Completed(FinishReason.STOP))
+    assert all(entries == log.entries[turn.turn_id] for entries in await asyncio.gather(*readers))
+
+
+async def test_a_reader_may_begin_after_any_entry() -> None:
+    turn = a_live_turn(FakeTurnLog())
+    await turn.write(*(TextDelta(f"{number} ") for number in range(3)))
+    await turn.end(Completed(FinishReason.STOP))
+    for after in range(5):
+        assert [entry.sequence for entry in await collected(turn, after)] == list(range(after + 1, 5))
+
+
+async def test_a_reader_in_step_never_reads_the_log() -> None:
+    log = FakeTurnLog()
+    turn = a_live_turn(log)
+    reader = asyncio.create_task(collected(turn))
+    for number in range(3 * TAIL_ENTRIES):
+        await turn.write(TextDelta(f"{number} "))
+        await asyncio.sleep(0)
+    await turn.end(Completed(FinishReason.STOP))
+    assert len(await reader) == 3 * TAIL_ENTRIES + 1
+    assert log.reads == 0
+
+
+async def test_a_reader_that_stops_reading_slows_nobody_and_misses_nothing() -> None:
+    log = FakeTurnLog()
+    turn = a_live_turn(log)
+    slow = turn.follow()
+    await turn.write(TextDelta("0 "))
+    first = await anext(slow)
+    for number in range(1, 5 * TAIL_ENTRIES):
+        await turn.write(TextDelta(f"{number} "))
+    await turn.end(Completed(FinishReason.STOP))
+    assert [first, *[entry async for entry in slow]] == log.entries[turn.turn_id]
+
+
+async def test_an_entry_is_in_the_log_before_anybody_gets_it() -> None:
+    log = FakeTurnLog()
+    log.appending = asyncio.Event()
+    turn = a_live_turn(log)
+    reader = asyncio.create_task(anext(turn.follow()))
+    writing = asyncio.create_task(turn.write(TextDelta("word")))
+    await until(lambda: log.appends)
+    await asyncio.sleep(0)
+    assert not reader.done()
+    log.appending.set()
+    await writing
+    assert words([await reader]) == "word"
+
+
+async def test_a_late_reader_whose_log_is_lost_is_told_so() -> None:
+    log = FakeTurnLog()
+    turn = a_live_turn(log)
+    await turn.write(*(TextDelta("x") for _ in range(TAIL_ENTRIES + 1)))
+    log.entries.clear()
+    with pytest.raises(Unavailable) as refused:
+        await collected(turn)
+    assert refused.value.reason is Reason.TURN_LOG_UNAVAILABLE
+
+
+async def test_words_leave_at_once_when_alone() -> None:
+    spoken = Words()
+    for word in ("one ", "two "):
+        spoken.put(word)
+        assert await spoken.take() == word
+
+
+async def test_words_that_come_meanwhile_share_an_event() -> None:
+    spoken = Words()
+    for word in ("one ", "two ", "three"):
+        spoken.put(word)
+    spoken.finish(FinishReason.STOP)
+    assert [await spoken.take(), await spoken.take()] == ["one two three", ""]
+    assert spoken.text == "one two three"
+
+
+@pytest.mark.parametrize("text", ["x" * 9001, "אבג" * 3000, "🦩" * 2500, "xג🦩" * 1500])
+async def test_long_words_are_cut_between_characters(text: str) -> None:
+    spoken = Words()
+    spoken.put(text)
+    spoken.finish(FinishReason.LENGTH)
+    parts = []
+    while part := await spoken.take():
+        assert len(part.encode()) <= MAX_DELTA_BYTES
+        parts.append(part)
+    assert "".join(parts) == text
+
+
+async def test_words_before_a_failure_are_still_taken() -> None:
+    spoken = Words()
+    spoken.put("half")
+    spoken.fail(Unavailable(Reason.MODEL_UNAVAILABLE, "died"))
+    assert await spoken.take() == "half"
+    with pytest.raises(Unavailable):
+        await spoken.take()
+
+
+async def test_cancelling_after_the_end_changes_nothing() -> None:
+    spoken = Words()
+    spoken.put("whole")
+    spoken.finish(FinishReason.STOP)
+    spoken.cancel()
+    assert await spoken.take() == "whole"
+    assert not spoken.cancelled
