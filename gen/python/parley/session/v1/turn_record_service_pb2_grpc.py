@@ -65,7 +65,7 @@ class TurnRecordServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CloseTurn(self, request, context):
-        """Saves the answer of an open turn. A repeat with the same text saves nothing twice.
+        """Saves the answer of an open turn. A repeat with the same text and state saves nothing twice.
         Refusals: TURN_NOT_FOUND, TURN_ALREADY_CLOSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -76,7 +76,7 @@ export enum ErrorReason {
   INTERNAL = 7,
 
   /**
-   * UNAVAILABLE. The record (PostgreSQL) can't be reached; nothing was changed. RetryInfo says when to retry.
+   * UNAVAILABLE. The record (PostgreSQL) can't be reached. Retry with the same request_id; RetryInfo says when.
    *
    * @generated from enum value: ERROR_REASON_RECORD_UNAVAILABLE = 8;
    */

@@ -71,7 +71,7 @@ export type OpenTurnResponse = Message<"parley.session.v1.OpenTurnResponse"> & {
   question?: Message$1 | undefined;
 
   /**
-   * What was said before it in the conversation, oldest first.
+   * What was said before it in the conversation, oldest first: turns that had ended, about 2 MB at most.
    *
    * @generated from field: repeated parley.session.v1.Message history = 2;
    */
@@ -176,7 +176,7 @@ export const TurnRecordService: GenService<{
     output: typeof OpenTurnResponseSchema;
   },
   /**
-   * Saves the answer of an open turn. A repeat with the same text saves nothing twice.
+   * Saves the answer of an open turn. A repeat with the same text and state saves nothing twice.
    * Refusals: TURN_NOT_FOUND, TURN_ALREADY_CLOSED.
    *
    * @generated from rpc parley.session.v1.TurnRecordService.CloseTurn

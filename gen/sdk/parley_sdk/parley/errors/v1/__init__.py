@@ -61,7 +61,7 @@ class ErrorReason(betterproto2.Enum):
 
     RECORD_UNAVAILABLE = 8
     """
-    UNAVAILABLE. The record (PostgreSQL) can't be reached; nothing was changed. RetryInfo says when to retry.
+    UNAVAILABLE. The record (PostgreSQL) can't be reached. Retry with the same request_id; RetryInfo says when.
     """
 
     ROUTE_NOT_FOUND = 9

@@ -615,7 +615,7 @@ class OpenTurnResponse(betterproto2.Message):
 
     history: "list[Message]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
     """
-    What was said before it in the conversation, oldest first.
+    What was said before it in the conversation, oldest first: turns that had ended, about 2 MB at most.
     """
 
 
@@ -630,14 +630,14 @@ class UpdateConversationRequest(betterproto2.Message):
 
     conversation: "Conversation | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
     """
-    `id` says which; the fields that update_mask names are taken.
+    `id` says which; the fields that update_mask names are taken. Over REST it is the body, the id in the path.
     """
 
     update_mask: "___google__protobuf__.FieldMask | None" = betterproto2.field(
         2, betterproto2.TYPE_MESSAGE, optional=True
     )
     """
-    Only `title` can change; it must be named. Over REST the fields of the body are the mask.
+    Only `title` can change. Absent: the fields that `conversation` has (AIP-134).
     """
 
 
@@ -857,7 +857,7 @@ class TurnRecordServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "CloseTurnResponse":
         """
-        Saves the answer of an open turn. A repeat with the same text saves nothing twice.
+        Saves the answer of an open turn. A repeat with the same text and state saves nothing twice.
         Refusals: TURN_NOT_FOUND, TURN_ALREADY_CLOSED.
         """
 
