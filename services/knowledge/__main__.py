@@ -1,0 +1,77 @@
+"""Wiring of the knowledge service."""
+
+import os
+from functools import partial
+from pathlib import Path
+
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"  # read at gRPC's import; the only children we start exec at once
+
+from parley.knowledge.v1.knowledge_service_pb2_grpc import add_KnowledgeServiceServicer_to_server
+from services.knowledge.embedding import EmbeddingModel
+from services.knowledge.extraction import ExtractionProcess
+from services.knowledge.handlers import DocumentEvents, KnowledgeService
+from services.knowledge.index import PassageIndex
+from services.knowledge.indexing import Indexing
+from services.knowledge.search import Search
+from services.knowledge.settings import Settings
+from services.knowledge.storage import StoredOriginals
+from services.knowledge.store import StoredDocuments, StoredUploads
+from services.knowledge.sweep import sweep
+from services.knowledge.upload import Reception
+from services.knowledge.watch import Watch
+from services.shared.background import background
+from services.shared.events.bus import Bus
+from services.shared.events.consumer import Consumer
+from services.shared.events.relay import Relay
+from services.shared.postgres.database import Database
+from services.shared.postgres.listener import Listener
+from services.shared.serving.server import Check, Service, run
+from services.shared.serving.settings import read_settings
+from services.shared.serving.tls import ssl_context
+
+
+def wire() -> Service:
+    settings = read_settings(Settings)
+    database = Database(settings.postgres_dsn, settings.postgres_password_file, Path(__file__).parent)
+    listener = Listener(database, "knowledge")
+    bus = Bus(settings.nats_url, ssl_context(settings), "knowledge")
+    documents, uploads = StoredDocuments(database), StoredUploads(database)
+    originals, index, embedding = StoredOriginals(settings), PassageIndex(settings.milvus_url), EmbeddingModel(settings)
+    extraction = ExtractionProcess(
+        settings.extraction_memory_bytes, settings.extraction_cpu_s, settings.extraction_wall_s
+    )
+    events = DocumentEvents(Indexing(documents, originals, extraction, embedding, index))
+    workers = settings.indexing_workers
+    indexing = Consumer(bus, "knowledge-indexing", events.index, events.give_up_indexing, parallel=workers)
+    # A removal is never given up: what is left behind could be found.
+    removal = Consumer(bus, "knowledge-removal", events.remove, events.remove)
+    search, watch = Search(embedding, index, documents), Watch(documents, listener)
+    handler = KnowledgeService(documents, Reception(uploads, originals), search, watch)
+    return Service(
+        name="knowledge",
+        settings=settings,
+        register=[partial(add_KnowledgeServiceServicer_to_server, handler)],
+        proto_services=["parley.knowledge.v1.KnowledgeService"],
+        resources=[
+            database,
+            listener.running(),
+            index.running(),
+            embedding.running(),
+            bus.running(),
+            Relay(database, listener, bus).running(),
+            indexing.running(),
+            removal.running(),
+            background(partial(sweep, uploads, originals)),
+        ],
+        checks=[
+            Check(
+                "PostgreSQL", database.probe, "Start PostgreSQL and check PARLEY_POSTGRES_DSN and its password file."
+            ),
+            Check("Milvus", index.probe, "Start Milvus and check PARLEY_MILVUS_URL."),
+            Check("S3", originals.probe, "Start the S3 store, create the bucket, check PARLEY_S3_* and the key files."),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    run("knowledge", wire)

@@ -1,0 +1,88 @@
+"""Reading files in a process of its own (services.knowledge.extract), which a hostile file may break.
+
+The child gets the file as its input and a file for its output, no variable of our environment, and an empty folder to
+stand in. It limits its own memory, processor time and output; here it is given a time on the clock.
+"""
+
+import asyncio
+import json
+import logging
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import IO
+
+from services.knowledge.indexing import Extracted, Unreadable
+from services.knowledge.passages import Passage
+from services.shared.errors import Reason
+
+_log = logging.getLogger("parley.knowledge")
+_PROGRAM = "services.knowledge.extract"
+_IMPORT_ROOT = Path(__file__).parents[2]
+_LIMIT_SIGNALS = {signal.SIGXCPU, signal.SIGKILL, signal.SIGALRM, signal.SIGXFSZ}
+_OUT_OF_MEMORY = 3  # as the program says
+_LOGGED_BYTES = 2000
+
+
+class ExtractionProcess:
+    """The port Extraction."""
+
+    def __init__(self, memory_bytes: int, cpu_s: int, wall_s: float) -> None:
+        """What reading one file may cost: address space, processor time, time on the clock."""
+        self._command = (sys.executable, "-m", _PROGRAM, str(memory_bytes), str(cpu_s), str(wall_s))
+        self._wall_s = wall_s
+
+    @asynccontextmanager
+    async def read(self, content: AsyncIterator[bytes]) -> AsyncIterator[Extracted]:
+        with tempfile.TemporaryDirectory(prefix="parley-extract-") as folder:
+            original, output, log = (Path(folder, name) for name in ("original", "output", "log"))
+            with original.open("wb") as file:
+                async for part in content:
+                    await asyncio.to_thread(file.write, part)
+            with original.open("rb") as stdin, output.open("wb") as stdout, log.open("wb") as stderr:
+                status = await self._run(folder, stdin, stdout, stderr)
+            with output.open("rb") as lines:
+                yield _extracted(status, lines, log)
+
+    async def _run(self, folder: str, stdin: IO[bytes], stdout: IO[bytes], stderr: IO[bytes]) -> int:
+        environment = {"PYTHONPATH": str(_IMPORT_ROOT), "LANG": "C.UTF-8", "MALLOC_ARENA_MAX": "1"}
+        child = await asyncio.create_subprocess_exec(
+            *self._command, cwd=folder, env=environment, stdin=stdin, stdout=stdout, stderr=stderr
+        )
+        try:
+            async with asyncio.timeout(self._wall_s):
+                return await child.wait()
+        except TimeoutError:
+            return -signal.SIGALRM
+        finally:
+            if child.returncode is None:
+                child.kill()
+                await child.wait()
+
+
+def _extracted(status: int, lines: IO[bytes], log: Path) -> Extracted:
+    """Raises Unreadable; RuntimeError if the program itself can't run."""
+    with log.open("rb") as file:
+        if said := file.read(_LOGGED_BYTES).decode(errors="replace"):
+            _log.warning("reading a file went wrong", extra={"facts": {"status": status, "said": said}})
+    if status == _OUT_OF_MEMORY or -status in _LIMIT_SIGNALS:
+        message = "Reading the file took more time or memory than allowed: split it, or make it simpler."
+        raise Unreadable(Reason.EXTRACTION_LIMIT, message)
+    if status < 0:
+        message = "The file can't be read: it is damaged. Save it again and upload it."
+        raise Unreadable(Reason.DOCUMENT_CORRUPT, message)
+    if status > 0:
+        raise RuntimeError(f"{_PROGRAM} ended with status {status}")
+    header = json.loads(lines.readline())
+    if "reason" in header:
+        raise Unreadable(Reason(header["reason"]), header["message"])
+    return Extracted(header["content_type"], header["pages"], header["passages"], _passages(lines))
+
+
+def _passages(lines: IO[bytes]) -> Iterator[Passage]:
+    for position, line in enumerate(lines):
+        text, page, headings = json.loads(line)
+        yield Passage(position, text, page, tuple(headings))

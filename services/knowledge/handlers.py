@@ -1,0 +1,123 @@
+"""The RPCs of parley.knowledge.v1, and what is done on its events."""
+
+from collections.abc import AsyncIterator
+from typing import TypeAlias
+from uuid import UUID
+
+import grpc
+
+from parley.knowledge.v1.knowledge_events_pb2 import DocumentDeleted, DocumentUploaded
+from parley.knowledge.v1.knowledge_service_pb2 import (
+    AppendUploadRequest,
+    AppendUploadResponse,
+    CreateUploadRequest,
+    CreateUploadResponse,
+    DeleteDocumentRequest,
+    DeleteDocumentResponse,
+    FinishUploadRequest,
+    FinishUploadResponse,
+    GetDocumentRequest,
+    GetDocumentResponse,
+    ListDocumentsRequest,
+    ListDocumentsResponse,
+    SearchRequest,
+    SearchResponse,
+    UploadDocumentRequest,
+    UploadDocumentResponse,
+    WatchDocumentRequest,
+    WatchDocumentResponse,
+)
+from parley.knowledge.v1.knowledge_service_pb2_grpc import KnowledgeServiceServicer
+from services.knowledge import document, wire
+from services.knowledge.document import Documents
+from services.knowledge.indexing import Indexing
+from services.knowledge.search import Search
+from services.knowledge.upload import Reception
+from services.knowledge.watch import Watch
+from services.shared.events.consumer import Event
+from services.shared.pages import DEFAULT_SIZE
+from services.shared.serving.identity import caller_of
+
+_DEFAULT_PASSAGES = 5
+Context: TypeAlias = grpc.aio.ServicerContext
+
+
+class KnowledgeService(KnowledgeServiceServicer):
+    """The documents of the caller's organisation."""
+
+    def __init__(self, documents: Documents, reception: Reception, search: Search, watch: Watch) -> None:
+        self._documents = documents
+        self._reception = reception
+        self._search = search
+        self._watch = watch
+
+    async def UploadDocument(
+        self, request: AsyncIterator[UploadDocumentRequest], context: Context
+    ) -> UploadDocumentResponse:
+        parts = aiter(request)
+        member, file = wire.member(caller_of(context)), await wire.first_part(parts)
+        received = await self._reception.receive(member, file, wire.chunks(parts))
+        return UploadDocumentResponse(document=wire.document(received))
+
+    async def CreateUpload(self, request: CreateUploadRequest, context: Context) -> CreateUploadResponse:
+        upload = await self._reception.begin(wire.member(caller_of(context)), wire.file(request.file))
+        return CreateUploadResponse(upload_id=str(upload.id), received_bytes=upload.received_bytes)
+
+    async def AppendUpload(self, request: AppendUploadRequest, context: Context) -> AppendUploadResponse:
+        member, upload_id = wire.member(caller_of(context)), UUID(request.upload_id)
+        received_bytes = await self._reception.append(member, upload_id, request.offset_bytes, request.chunk)
+        return AppendUploadResponse(received_bytes=received_bytes)
+
+    async def FinishUpload(self, request: FinishUploadRequest, context: Context) -> FinishUploadResponse:
+        finished = await self._reception.finish(wire.member(caller_of(context)), UUID(request.upload_id))
+        return FinishUploadResponse(document=wire.document(finished))
+
+    async def GetDocument(self, request: GetDocumentRequest, context: Context) -> GetDocumentResponse:
+        tenant_id, document_id = caller_of(context).tenant_id, UUID(request.document_id)
+        found = await document.get(self._documents, tenant_id, document_id)
+        return GetDocumentResponse(document=wire.document(found))
+
+    async def ListDocuments(self, request: ListDocumentsRequest, context: Context) -> ListDocumentsResponse:
+        size = request.page_size or DEFAULT_SIZE
+        before = wire.before(request.page_token)
+        found = await self._documents.newest(caller_of(context).tenant_id, before, size + 1)
+        page = found[:size]
+        return ListDocumentsResponse(
+            documents=map(wire.document, page),
+            next_page_token=wire.older_token(page[-1]) if len(found) > size else "",
+        )
+
+    async def DeleteDocument(self, request: DeleteDocumentRequest, context: Context) -> DeleteDocumentResponse:
+        await document.delete(self._documents, wire.member(caller_of(context)), UUID(request.document_id))
+        return DeleteDocumentResponse()
+
+    async def WatchDocument(
+        self, request: WatchDocumentRequest, context: Context
+    ) -> AsyncIterator[WatchDocumentResponse]:
+        caller, document_id = caller_of(context), UUID(request.document_id)
+        async for found in self._watch(caller.tenant_id, document_id, caller.expires_at_s):
+            yield WatchDocumentResponse(document=wire.document(found))
+
+    async def Search(self, request: SearchRequest, context: Context) -> SearchResponse:
+        tenant_id, limit = caller_of(context).tenant_id, request.limit or _DEFAULT_PASSAGES
+        found = await self._search(tenant_id, request.query, limit)
+        return SearchResponse(passages=map(wire.passage, found))
+
+
+class DocumentEvents:
+    """What this service does on its own events, for the durable consumers; every method may be repeated."""
+
+    def __init__(self, indexing: Indexing) -> None:
+        self._indexing = indexing
+
+    async def index(self, event: Event) -> None:
+        uploaded = DocumentUploaded.FromString(event.payload)
+        await self._indexing.index(event.tenant_id, UUID(uploaded.document_id))
+
+    async def give_up_indexing(self, event: Event) -> None:
+        uploaded = DocumentUploaded.FromString(event.payload)
+        await self._indexing.give_up(event.tenant_id, UUID(uploaded.document_id))
+
+    async def remove(self, event: Event) -> None:
+        deleted = DocumentDeleted.FromString(event.payload)
+        await self._indexing.remove(event.tenant_id, UUID(deleted.document_id))

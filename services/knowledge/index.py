@@ -1,0 +1,159 @@
+"""The vectors in Milvus: one collection for all organisations, partitioned by tenant.
+
+Each row has a dense vector of the embedding model and a sparse one that Milvus makes itself from the text (BM25); a
+search asks both in one query and fuses the two orders by reciprocal rank. FLAT: the nearest are found exactly, which
+filtered approximate indexes do not promise. The tenant is part of the query, never of what is done with its answer.
+
+After a restart of Milvus the collection has to be loaded again: the first call that fails makes the next one open
+the collection anew, and so does the readiness probe.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Self, TypeVar
+from uuid import UUID
+
+import grpc
+from pymilvus import (
+    AnnSearchRequest,
+    AsyncMilvusClient,
+    CollectionSchema,
+    DataType,
+    Function,
+    FunctionType,
+    MilvusClient,
+    MilvusException,
+    RRFRanker,
+)
+from pymilvus.milvus_client.index import IndexParams
+
+from services.knowledge.document import Document
+from services.knowledge.passages import Passage, passage_id
+from services.knowledge.search import Vector
+from services.shared.errors import Reason, Unavailable
+from services.shared.serving.deadline import within
+
+T = TypeVar("T")
+_ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r", "\t": r"\t"})
+COLLECTION = "passages"
+DIMENSIONS = 384
+_MAX_TEXT_BYTES = 16_384  # a passage under its headings, at four bytes a character
+_PARTITIONS = 16
+_RANK_CONSTANT = 60  # how slowly the weight of a rank falls; the value of the method's paper
+_SEARCH_TIMEOUT_S = 5.0
+_WRITE_TIMEOUT_S = 20.0
+_OPEN_TIMEOUT_S = 10.0
+
+logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # every failure is raised and logged by us
+
+
+class PassageIndex:
+    """The ports Index and SearchableIndex. Every method raises Unavailable."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._client = AsyncMilvusClient(url, grpc_options={"grpc.max_reconnect_backoff_ms": 1000})
+        self._is_open = False
+        self._opening = asyncio.Lock()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Self]:
+        """Keeps the connection while entered."""
+        try:
+            yield self
+        finally:
+            await self._client.close()
+
+    async def write(self, document: Document, passages: Sequence[Passage], vectors: Sequence[Vector]) -> None:
+        rows = [
+            {
+                "passage_id": str(passage_id(document.id, passage.position)),
+                "tenant_id": str(document.tenant_id),
+                "document_id": str(document.id),
+                "text": passage.searchable_text,
+                "dense": vector,
+            }
+            for passage, vector in zip(passages, vectors, strict=True)
+        ]
+        await self._call(lambda: self._client.upsert(COLLECTION, rows), _WRITE_TIMEOUT_S)
+
+    async def remove(self, tenant_id: UUID, document_id: UUID) -> None:
+        rows = where(tenant_id=str(tenant_id), document_id=str(document_id))
+        await self._call(lambda: self._client.delete(COLLECTION, filter=rows), _WRITE_TIMEOUT_S)
+
+    async def search(self, tenant_id: UUID, text: str, vector: Vector, limit: int) -> Sequence[UUID]:
+        own = where(tenant_id=str(tenant_id))
+        sides = [
+            AnnSearchRequest([vector], "dense", {"metric_type": "COSINE"}, limit, expr=own),
+            AnnSearchRequest([text], "sparse", {"metric_type": "BM25"}, limit, expr=own),
+        ]
+        ranker = RRFRanker(_RANK_CONSTANT)
+        [hits] = await self._call(
+            lambda: self._client.hybrid_search(COLLECTION, sides, ranker, limit=limit), _SEARCH_TIMEOUT_S
+        )
+        return [UUID(hit["passage_id"]) for hit in hits]
+
+    async def probe(self) -> None:
+        """Raise unless the collection can be searched."""
+        self._is_open = False
+        await self._call(lambda: self._client.get_load_state(COLLECTION), _OPEN_TIMEOUT_S)
+
+    async def _call(self, work: Callable[[], Awaitable[T]], timeout_s: float) -> T:
+        try:
+            async with asyncio.timeout(within(timeout_s)):
+                await self._open()
+                return await work()
+        except (MilvusException, grpc.RpcError, OSError) as error:
+            self._is_open = False
+            message = "Search can't answer just now: the index can't be reached. Retry."
+            raise Unavailable(Reason.SEARCH_UNAVAILABLE, message) from error
+
+    async def _open(self) -> None:
+        """Make the collection if there is none, and have it loaded."""
+        async with self._opening:
+            if self._is_open:
+                return
+            if not await self._client.has_collection(COLLECTION):
+                await asyncio.to_thread(_create, self._url)
+            await self._client.load_collection(COLLECTION)
+            self._is_open = True
+
+
+def where(**values: str) -> str:
+    """The filter for rows whose fields have these values. The only place where values get into an expression."""
+    return " and ".join(f"{field} == {_literal(value)}" for field, value in values.items())
+
+
+def _literal(value: str) -> str:
+    return f'"{value.translate(_ESCAPES)}"'
+
+
+def _create(url: str) -> None:
+    """Blocking: the asynchronous client waits for indexes by an RPC that the one-machine server lacks."""
+    client = MilvusClient(url)
+    try:
+        schema, indexes = _schema()
+        client.create_collection(COLLECTION, schema=schema, num_partitions=_PARTITIONS, consistency_level="Strong")
+        client.create_index(COLLECTION, indexes, sync=False)
+    finally:
+        client.close()
+
+
+def _schema() -> tuple[CollectionSchema, IndexParams]:
+    schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
+    schema.add_field("passage_id", DataType.VARCHAR, max_length=36, is_primary=True)
+    schema.add_field("tenant_id", DataType.VARCHAR, max_length=36, is_partition_key=True)
+    schema.add_field("document_id", DataType.VARCHAR, max_length=36)
+    schema.add_field("text", DataType.VARCHAR, max_length=_MAX_TEXT_BYTES, enable_analyzer=True)
+    schema.add_field("dense", DataType.FLOAT_VECTOR, dim=DIMENSIONS)
+    schema.add_field("sparse", DataType.SPARSE_FLOAT_VECTOR)
+    bm25 = Function(
+        name="bm25", function_type=FunctionType.BM25, input_field_names=["text"], output_field_names=["sparse"]
+    )
+    schema.add_function(bm25)
+    indexes = MilvusClient.prepare_index_params()
+    indexes.add_index("dense", index_type="FLAT", metric_type="COSINE")
+    indexes.add_index("sparse", index_type="SPARSE_INVERTED_INDEX", metric_type="BM25")
+    return schema, indexes

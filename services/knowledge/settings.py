@@ -1,0 +1,29 @@
+"""Settings of the knowledge service, from PARLEY_* variables."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.shared.serving.settings import ServingSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(ServingSettings):
+    """See ServingSettings; addresses are host:port, URLs have a scheme."""
+
+    postgres_dsn: str
+    postgres_password_file: Path | None = None
+    nats_url: str
+    triton_address: str
+    embedding_model: str = "embedding"
+    milvus_url: str
+    s3_endpoint: str
+    s3_bucket: str
+    s3_region: str = "local"
+    s3_access_key_file: Path
+    s3_secret_key_file: Path
+    # Documents that one process indexes at a time.
+    indexing_workers: int = 2
+    # What reading one document may cost: address space, processor time and time on the clock.
+    extraction_memory_bytes: int = 1024 * 1024 * 1024
+    extraction_cpu_s: int = 20
+    extraction_wall_s: float = 60.0

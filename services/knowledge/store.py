@@ -1,0 +1,169 @@
+"""Documents, passages and uploads in PostgreSQL; each change with its event in one statement."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+
+from parley.errors.v1.error_reason_pb2 import ErrorReason
+from parley.knowledge.v1.knowledge_events_pb2 import (
+    DocumentDeleted,
+    DocumentFailed,
+    DocumentIndexed,
+    DocumentUploaded,
+)
+from services.knowledge.document import Document, DocumentState, Failure, File, Member, Progress
+from services.knowledge.indexing import Extracted
+from services.knowledge.passages import Passage, passage_id
+from services.knowledge.search import FoundPassage
+from services.knowledge.upload import Upload
+from services.shared.errors import Reason
+from services.shared.postgres.database import Database
+
+
+class StoredDocuments:
+    """The ports Documents, IndexedDocuments and Passages."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def find(self, tenant_id: UUID, document_id: UUID) -> Document | None:
+        row = await self._database.one("find_document", tenant_id, document_id)
+        return _document(row) if row else None
+
+    async def newest(self, tenant_id: UUID, before: tuple[datetime, UUID] | None, limit: int) -> Sequence[Document]:
+        rows = await self._database.all("newest_documents", tenant_id, *(before or (None, None)), limit)
+        return [_document(row) for row in rows]
+
+    async def delete(self, document: Document) -> bool:
+        event = DocumentDeleted(**_ids(document))
+        return await self._changed("delete_document", document, event.SerializeToString())
+
+    async def begin_indexing(self, tenant_id: UUID, document_id: UUID) -> Document | None:
+        row = await self._database.one("begin_indexing", tenant_id, document_id)
+        return _document(row) if row else None
+
+    async def announce(self, document: Document, extracted: Extracted) -> None:
+        await self._changed(
+            "announce_content", document, extracted.content_type, extracted.pages, extracted.passage_count
+        )
+
+    async def add_passages(self, document: Document, passages: Sequence[Passage]) -> bool:
+        rows = [{"id": str(passage_id(document.id, passage.position)), **asdict(passage)} for passage in passages]
+        return await self._changed("add_passages", document, rows)
+
+    async def complete(self, document: Document, passage_count: int) -> bool:
+        event = DocumentIndexed(**_ids(document), filename=document.file.filename, passages=passage_count)
+        return await self._changed("complete_indexing", document, event.SerializeToString())
+
+    async def fail(self, document: Document, failure: Failure) -> bool:
+        event = DocumentFailed(
+            **_ids(document),
+            filename=document.file.filename,
+            reason=ErrorReason.Value(f"ERROR_REASON_{failure.reason}"),
+            message=failure.message,
+        )
+        return await self._changed(
+            "fail_indexing", document, failure.reason, failure.message, event.SerializeToString()
+        )
+
+    async def searchable(self, tenant_id: UUID, passage_ids: Sequence[UUID], limit: int) -> Sequence[FoundPassage]:
+        rows = await self._database.all("searchable_passages", tenant_id, passage_ids, limit)
+        return [_found_passage(row) for row in rows]
+
+    async def _changed(self, query: str, document: Document, *values: object) -> bool:
+        return await self._database.one(query, document.tenant_id, document.id, *values) is not None
+
+
+class StoredUploads:
+    """The port Uploads."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def find_by_request(self, member: Member, request_id: UUID) -> Document | None:
+        row = await self._database.one("find_document_by_request", member.tenant_id, member.user_id, request_id)
+        return _document(row) if row else None
+
+    async def find_uploaded(self, member: Member, document_id: UUID) -> Document | None:
+        row = await self._database.one("find_uploaded_document", member.tenant_id, member.user_id, document_id)
+        return _document(row) if row else None
+
+    async def add_document(self, member: Member, document_id: UUID, file: File) -> Document:
+        event = DocumentUploaded(
+            tenant_id=str(member.tenant_id),
+            user_id=str(member.user_id),
+            document_id=str(document_id),
+            filename=file.filename,
+        )
+        values = (*_announced(member, document_id, file), event.SerializeToString())
+        try:
+            row = await self._database.one("add_document", *values)
+        except asyncpg.UniqueViolationError:  # the same upload is being finished twice; now the other one is visible
+            row = await self._database.one("add_document", *values)
+        assert row
+        return _document(row)
+
+    async def begin(self, member: Member, upload_id: UUID, file: File) -> Upload:
+        row = await self._database.one("begin_upload", *_announced(member, upload_id, file))
+        assert row
+        return _upload(row)
+
+    async def find_upload(self, member: Member, upload_id: UUID) -> Upload | None:
+        row = await self._database.one("find_upload", member.tenant_id, member.user_id, upload_id)
+        return _upload(row) if row else None
+
+    async def advance(self, member: Member, upload: Upload, chunk_bytes: int) -> bool:
+        owner = (member.tenant_id, member.user_id)
+        row = await self._database.one("advance_upload", *owner, upload.id, upload.received_bytes, chunk_bytes)
+        return row is not None
+
+    async def drop(self, member: Member, upload_id: UUID) -> None:
+        await self._database.one("drop_upload", member.tenant_id, member.user_id, upload_id)
+
+    async def drop_older_than(self, age_s: float) -> None:
+        """End the unfinished uploads of all organisations that began longer ago."""
+        await self._database.all("drop_uploads_older_than", age_s)
+
+
+def _ids(document: Document) -> dict[str, str]:
+    return {
+        "tenant_id": str(document.tenant_id),
+        "user_id": str(document.user_id),
+        "document_id": str(document.id),
+    }
+
+
+def _announced(member: Member, new_id: UUID, file: File) -> tuple[object, ...]:
+    announced = (file.filename, file.size_bytes, file.sha256)
+    return (member.tenant_id, member.user_id, file.request_id, new_id, *announced)
+
+
+def _file(row: asyncpg.Record) -> File:
+    return File(row["request_id"], row["filename"], row["size_bytes"], row["sha256"])
+
+
+def _document(row: asyncpg.Record) -> Document:
+    reason = row["failure_reason"]
+    return Document(
+        id=row["id"],
+        tenant_id=row["tenant_id"],
+        user_id=row["user_id"],
+        file=_file(row),
+        content_type=row["content_type"],
+        state=DocumentState(row["state"]),
+        progress=Progress(row["pages"], row["passages"], row["passages_indexed"]),
+        failure=Failure(Reason(reason), row["failure_message"]) if reason else None,
+        create_time=row["create_time"],
+    )
+
+
+def _upload(row: asyncpg.Record) -> Upload:
+    return Upload(row["id"], _file(row), row["received_bytes"], row["finished"])
+
+
+def _found_passage(row: asyncpg.Record) -> FoundPassage:
+    passage = Passage(row["position"], row["text"], row["page"], tuple(row["headings"]))
+    return FoundPassage(row["id"], row["document_id"], row["filename"], passage)

@@ -1,0 +1,89 @@
+"""Records, fake and real, and the stores that the adapters are tested on."""
+
+import hashlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+import pytest
+
+from services.knowledge.document import Document, File, Member
+from services.knowledge.store import StoredDocuments, StoredUploads
+from services.knowledge.watch import Changes
+from services.shared.postgres.database import Database
+from services.shared.postgres.listener import Listener
+from stack.catalog import started
+from stack.mesh import Mesh
+from tests.knowledge.fakes import FakeChanges, FakeRecord
+
+
+@dataclass(frozen=True)
+class Record:
+    """The same record through each of its ports."""
+
+    documents: StoredDocuments
+    uploads: StoredUploads
+    changes: Changes
+    events: Callable[[UUID], "Events"]
+
+
+Events = list[str]
+
+
+def a_member(tenant_id: UUID | None = None, role: str = "member") -> Member:
+    return Member(tenant_id or uuid4(), uuid4(), role)
+
+
+def a_file(content: bytes = b"Some text.", filename: str = "notes.txt") -> File:
+    return File(uuid4(), filename, len(content), hashlib.sha256(content).hexdigest())
+
+
+async def in_parts(content: bytes, size: int = 7) -> AsyncIterator[bytes]:
+    for begin in range(0, len(content), size):
+        yield content[begin : begin + size]
+
+
+async def add(record: "Record", member: Member | None = None, file: File | None = None) -> Document:
+    """A queued document."""
+    return await record.uploads.add_document(member or a_member(), uuid4(), file or a_file())
+
+
+@pytest.fixture
+def fake_record() -> Record:
+    changes = FakeChanges()
+    fake = FakeRecord(changes)
+
+    async def events(document_id: UUID) -> Events:
+        return [event_type for event_type, about in fake.events if about == document_id]
+
+    return Record(fake, fake, changes, events)
+
+
+@pytest.fixture(scope="module")
+async def real_record(database_for: Callable[[str], AbstractAsyncContextManager[Database]]) -> AsyncIterator[Record]:
+    """Shared by a module's tests: each has an organisation of its own."""
+    async with database_for("knowledge") as database:
+        listener = Listener(database, "knowledge")
+
+        async def events(document_id: UUID) -> Events:
+            connection = await database.connect()
+            select = "SELECT event_type FROM outbox WHERE aggregate_id = $1 ORDER BY position"
+            rows = await connection.fetch(select, document_id)
+            await connection.close()
+            return [row["event_type"].rpartition(".")[2] for row in rows]
+
+        async with listener.running():
+            yield Record(StoredDocuments(database), StoredUploads(database), listener, events)
+
+
+@pytest.fixture(params=["fake", "postgres"])
+def record(request: pytest.FixtureRequest) -> Record:
+    return request.getfixturevalue("fake_record" if request.param == "fake" else "real_record")
+
+
+@pytest.fixture(scope="session")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
+    """A real Milvus and a real S3 for all tests of this folder."""
+    with started(tmp_path_factory.mktemp("knowledge"), "milvus", "s3") as mesh:
+        yield mesh

@@ -1,0 +1,294 @@
+"""In-memory stand-ins of the knowledge service's ports; the record is held to the suite of the real one."""
+
+import asyncio
+import hashlib
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import IO
+from uuid import UUID
+
+from services.knowledge.document import Document, DocumentState, Failure, File, Member, Progress
+from services.knowledge.indexing import Extracted, Unreadable
+from services.knowledge.passages import Block, Passage, cut, passage_id
+from services.knowledge.search import FoundPassage, Vector
+from services.knowledge.upload import Upload
+from services.shared.errors import Reason, Unavailable
+
+
+class FakeChanges:
+    """Implements watch.Changes."""
+
+    def __init__(self) -> None:
+        self._watchers: defaultdict[str, list[asyncio.Event]] = defaultdict(list)
+
+    @contextmanager
+    def watch(self, key: str) -> Iterator[asyncio.Event]:
+        changed = asyncio.Event()
+        self._watchers[key].append(changed)
+        try:
+            yield changed
+        finally:
+            self._watchers[key].remove(changed)
+
+    def wake(self, key: str) -> None:
+        for changed in self._watchers[key]:
+            changed.set()
+
+
+class FakeRecord:
+    """Implements Documents, IndexedDocuments, Passages and Uploads; `events` are (type, document id)."""
+
+    def __init__(self, changes: FakeChanges | None = None) -> None:
+        self._changes = changes or FakeChanges()
+        self._documents: dict[UUID, Document] = {}
+        self._passages: dict[UUID, dict[int, Passage]] = defaultdict(dict)
+        self._uploads: dict[UUID, tuple[Member, Upload]] = {}
+        self._now = datetime(2026, 3, 1, tzinfo=UTC)
+        self.events: list[tuple[str, UUID]] = []
+
+    async def find(self, tenant_id: UUID, document_id: UUID) -> Document | None:
+        document = self._documents.get(document_id)
+        return document if document and document.tenant_id == tenant_id else None
+
+    async def newest(self, tenant_id: UUID, before: tuple[datetime, UUID] | None, limit: int) -> Sequence[Document]:
+        own = [document for document in self._documents.values() if document.tenant_id == tenant_id]
+        own.sort(key=lambda document: (document.create_time, document.id), reverse=True)
+        return [found for found in own if before is None or (found.create_time, found.id) < before][:limit]
+
+    async def delete(self, document: Document) -> bool:
+        if await self.find(document.tenant_id, document.id) is None:
+            return False
+        del self._documents[document.id]
+        self._passages.pop(document.id, None)
+        return self._say("DocumentDeleted", document.id)
+
+    async def begin_indexing(self, tenant_id: UUID, document_id: UUID) -> Document | None:
+        document = await self.find(tenant_id, document_id)
+        if document and not document.state.is_final:
+            self._passages.pop(document_id, None)
+            document = replace(document, state=DocumentState.INDEXING, content_type="", progress=Progress())
+            self._write(document)
+        return document
+
+    async def announce(self, document: Document, extracted: Extracted) -> None:
+        if now := await self._indexing(document):
+            progress = Progress(extracted.pages, extracted.passage_count)
+            self._write(replace(now, content_type=extracted.content_type, progress=progress))
+
+    async def add_passages(self, document: Document, passages: Sequence[Passage]) -> bool:
+        if (now := await self._indexing(document)) is None:
+            return False
+        self._passages[document.id] |= {passage.position: passage for passage in passages}
+        done = min(now.progress.passages, now.progress.passages_indexed + len(passages))
+        self._write(replace(now, progress=replace(now.progress, passages_indexed=done)))
+        return True
+
+    async def complete(self, document: Document, passage_count: int) -> bool:
+        if (now := await self._indexing(document)) is None:
+            return False
+        progress = replace(now.progress, passages_indexed=now.progress.passages)
+        self._write(replace(now, state=DocumentState.INDEXED, progress=progress))
+        return self._say("DocumentIndexed", document.id)
+
+    async def fail(self, document: Document, failure: Failure) -> bool:
+        now = await self.find(document.tenant_id, document.id)
+        if now is None or now.state.is_final:
+            return False
+        self._passages.pop(document.id, None)
+        progress = replace(now.progress, passages_indexed=0)
+        self._write(replace(now, state=DocumentState.FAILED, failure=failure, progress=progress))
+        return self._say("DocumentFailed", document.id)
+
+    async def searchable(self, tenant_id: UUID, passage_ids: Sequence[UUID], limit: int) -> Sequence[FoundPassage]:
+        known = {
+            passage_id(document.id, passage.position): FoundPassage(
+                passage_id(document.id, passage.position), document.id, document.file.filename, passage
+            )
+            for document in self._documents.values()
+            if document.tenant_id == tenant_id and document.state is DocumentState.INDEXED
+            for passage in self._passages[document.id].values()
+        }
+        return [known[found] for found in passage_ids if found in known][:limit]
+
+    async def find_by_request(self, member: Member, request_id: UUID) -> Document | None:
+        return next((found for found in self._own(member) if found.file.request_id == request_id), None)
+
+    async def find_uploaded(self, member: Member, document_id: UUID) -> Document | None:
+        return next((found for found in self._own(member) if found.id == document_id), None)
+
+    async def add_document(self, member: Member, document_id: UUID, file: File) -> Document:
+        if known := await self.find_by_request(member, file.request_id):
+            return known
+        self._now += timedelta(seconds=1)
+        document = Document(
+            id=document_id, tenant_id=member.tenant_id, user_id=member.user_id, file=file, create_time=self._now
+        )
+        self._write(document)
+        self._uploads.pop(document_id, None)
+        self._say("DocumentUploaded", document_id)
+        return document
+
+    async def begin(self, member: Member, upload_id: UUID, file: File) -> Upload:
+        if known := await self.find_by_request(member, file.request_id):
+            return Upload(known.id, known.file, known.file.size_bytes, finished=True)
+        for owner, upload in self._uploads.values():
+            if _is(owner, member) and upload.file.request_id == file.request_id:
+                return upload
+        self._uploads[upload_id] = (member, Upload(upload_id, file, 0))
+        return self._uploads[upload_id][1]
+
+    async def find_upload(self, member: Member, upload_id: UUID) -> Upload | None:
+        owner, upload = self._uploads.get(upload_id, (None, None))
+        return upload if owner and _is(owner, member) else None
+
+    async def advance(self, member: Member, upload: Upload, chunk_bytes: int) -> bool:
+        now = await self.find_upload(member, upload.id)
+        if now is None or now.received_bytes != upload.received_bytes:
+            return False
+        self._uploads[upload.id] = (member, replace(now, received_bytes=now.received_bytes + chunk_bytes))
+        return True
+
+    async def drop(self, member: Member, upload_id: UUID) -> None:
+        if await self.find_upload(member, upload_id):
+            del self._uploads[upload_id]
+
+    async def drop_older_than(self, age_s: float) -> None:
+        if age_s <= 0:
+            self._uploads.clear()
+
+    def _own(self, member: Member) -> Iterator[Document]:
+        return (found for found in self._documents.values() if _is(member, found))
+
+    async def _indexing(self, document: Document) -> Document | None:
+        now = await self.find(document.tenant_id, document.id)
+        return now if now and now.state is DocumentState.INDEXING else None
+
+    def _write(self, document: Document) -> None:
+        self._documents[document.id] = document
+        self._changes.wake(str(document.id))
+
+    def _say(self, event_type: str, document_id: UUID) -> bool:
+        self.events.append((event_type, document_id))
+        self._changes.wake(str(document_id))
+        return True
+
+
+def _is(member: Member, other: Member | Document) -> bool:
+    return (member.tenant_id, member.user_id) == (other.tenant_id, other.user_id)
+
+
+class FakeOriginals:
+    """Implements both ports Originals; `objects` by key. Fails while `down`."""
+
+    def __init__(self) -> None:
+        self.objects: dict[tuple[object, ...], bytes] = {}
+        self.down = False
+
+    async def put(self, tenant_id: UUID, document_id: UUID, content: IO[bytes]) -> None:
+        self._check()
+        self.objects[tenant_id, document_id] = content.read()
+
+    async def read(self, tenant_id: UUID, document_id: UUID) -> AsyncIterator[bytes]:
+        self._check()
+        yield self.objects[tenant_id, document_id]
+
+    async def delete(self, tenant_id: UUID, document_id: UUID) -> None:
+        self._check()
+        self.objects.pop((tenant_id, document_id), None)
+
+    async def put_chunk(self, tenant_id: UUID, upload_id: UUID, offset_bytes: int, chunk: bytes) -> None:
+        self._check()
+        self.objects[tenant_id, upload_id, offset_bytes] = chunk
+
+    async def chunks(self, tenant_id: UUID, upload_id: UUID, size_bytes: int) -> AsyncIterator[bytes]:
+        offset_bytes = 0
+        while offset_bytes < size_bytes and (tenant_id, upload_id, offset_bytes) in self.objects:
+            self._check()
+            chunk = self.objects[tenant_id, upload_id, offset_bytes]
+            yield chunk
+            offset_bytes += len(chunk)
+
+    async def delete_chunks(self, tenant_id: UUID, upload_id: UUID) -> None:
+        self._check()
+        chunks = [key for key in self.objects if len(key) == 3 and key[:2] == (tenant_id, upload_id)]
+        for key in chunks:
+            del self.objects[key]
+
+    def _check(self) -> None:
+        if self.down:
+            raise Unavailable(Reason.STORAGE_UNAVAILABLE, "down")
+
+
+class FakeExtraction:
+    """Implements Extraction: a text file has a paragraph a line; one that begins with `broken` is corrupt."""
+
+    @asynccontextmanager
+    async def read(self, content: AsyncIterator[bytes]) -> AsyncIterator[Extracted]:
+        text = b"".join([part async for part in content]).decode()
+        if text.startswith("broken"):
+            raise Unreadable(Reason.DOCUMENT_CORRUPT, "It is broken.")
+        passages = list(cut(Block(line.ljust(900, ".")) for line in text.splitlines()))
+        yield Extracted("text/plain", 0, len(passages), iter(passages))
+
+
+class FakeEmbedding:
+    """Implements Embedding: the same words give the same direction. Fails `failures` times, waits at `gate`."""
+
+    def __init__(self) -> None:
+        self.failures = 0
+        self.calls: list[int] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.reached = asyncio.Event()
+
+    async def embed(self, texts: Sequence[str]) -> Sequence[Vector]:
+        self.calls.append(len(texts))
+        self.reached.set()
+        await self.gate.wait()
+        if self.failures:
+            self.failures -= 1
+            raise Unavailable(Reason.SEARCH_UNAVAILABLE, "down")
+        return [vector_of(text) for text in texts]
+
+
+def vector_of(text: str) -> list[float]:
+    """Of length 1, by the words of the text."""
+    vector = [0.0] * 384
+    for word in text.lower().split():
+        vector[int(hashlib.sha256(word.encode()).hexdigest(), 16) % 384] += 1.0
+    length = sum(value * value for value in vector) ** 0.5 or 1.0
+    return [value / length for value in vector]
+
+
+class FakeIndex:
+    """Implements both ports of the index: the passages that share most words."""
+
+    def __init__(self) -> None:
+        self.rows: dict[UUID, tuple[UUID, UUID, str]] = {}
+        self.searches: list[tuple[UUID, str]] = []
+        self.down = False
+
+    async def write(self, document: Document, passages: Sequence[Passage], vectors: Sequence[Vector]) -> None:
+        self._check()
+        for passage, _ in zip(passages, vectors, strict=True):
+            key = passage_id(document.id, passage.position)
+            self.rows[key] = (document.tenant_id, document.id, passage.searchable_text)
+
+    async def remove(self, tenant_id: UUID, document_id: UUID) -> None:
+        self._check()
+        self.rows = {key: row for key, row in self.rows.items() if row[:2] != (tenant_id, document_id)}
+
+    async def search(self, tenant_id: UUID, text: str, vector: Vector, limit: int) -> Sequence[UUID]:
+        self._check()
+        self.searches.append((tenant_id, text))
+        words = set(text.lower().split())
+        own = [(key, row[2]) for key, row in self.rows.items() if row[0] == tenant_id]
+        own.sort(key=lambda row: -len(words & set(row[1].lower().strip(".").split())))
+        return [key for key, _ in own[:limit]]
+
+    def _check(self) -> None:
+        if self.down:
+            raise Unavailable(Reason.SEARCH_UNAVAILABLE, "down")
