@@ -33,7 +33,7 @@ def part(mesh: Mesh) -> Part:
         ready=functools.partial(_answer, mesh),
         after_ready=functools.partial(_declare_streams, mesh),
         advice="Read the log lines above. When the store is damaged, stop the mesh and move the folder nats/ away: "
-        "it is filled again from the outbox of each service.",
+        "events that were not published yet come from the outbox of each service.",
     )
 
 

@@ -68,6 +68,7 @@ def wire() -> Service:
             turns.running(),
         ],
         # Not Valkey: without it a question is refused with its own reason, which is more than an unready service says.
+        drain=turns.drain,
         checks=[
             Check("PostgreSQL", database.probe, "Start PostgreSQL; see PARLEY_POSTGRES_DSN and its password file.")
         ],

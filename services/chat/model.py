@@ -4,7 +4,7 @@ models/README.md describes the inputs and outputs. Ending the stream frees the m
 """
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -70,7 +70,7 @@ class TritonModel:
             span.end()
 
 
-async def _once(request: dict[str, object]) -> AsyncIterator[dict[str, object]]:
+async def _once(request: Mapping[str, object]) -> AsyncIterator[Mapping[str, object]]:
     yield request
 
 

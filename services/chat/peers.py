@@ -100,7 +100,7 @@ def _passage(found: FoundPassage) -> Passage:
 
 
 def _options(asker: Asker, timeout_s: float) -> dict[str, object]:
-    return {"metadata": metadata_for(asker), "timeout": timeout_s}
+    return {"metadata": metadata_for(asker.token), "timeout": timeout_s}
 
 
 def _refuse(error: grpc.aio.AioRpcError, reason: Reason, message: str) -> NoReturn:

@@ -7,7 +7,7 @@ after its turn's end.
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from uuid import UUID
 
 import redis.asyncio as redis
@@ -65,9 +65,12 @@ class ValkeyTurnLog:
 
     async def read(self, turn_id: UUID, after: int, *, wait_s: float = 0) -> list[Entry]:
         key, last_id = _key(turn_id), _id(after)
+        rows: Any  # the client's types cover every protocol version at once
         try:
             if wait_s:
-                streams = await self._waiting.xread({key: last_id}, count=_PAGE_ENTRIES, block=round(wait_s * 1000))
+                streams: Any = await self._waiting.xread(
+                    {key: last_id}, count=_PAGE_ENTRIES, block=round(wait_s * 1000)
+                )
                 rows = streams[0][1] if streams else ()
             else:
                 rows = await self._client.xrange(key, min=f"({last_id}", count=_PAGE_ENTRIES)
@@ -82,7 +85,8 @@ class ValkeyTurnLog:
         pipeline = self._client.pipeline(transaction=False)
         for entry in entries:
             pipeline.xadd(key, {_FIELD: entry.encoded}, id=_id(entry.sequence))
-        await pipeline.expire(key, KEPT_S).execute()
+        pipeline.expire(key, KEPT_S)
+        await pipeline.execute()
 
 
 def _client(url: str, password_file: Path | None, connections: int) -> redis.Redis:

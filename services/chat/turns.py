@@ -20,6 +20,7 @@ from services.shared.errors import AlreadyExists, Invalid, Reason, Refusal, Unav
 
 _log = logging.getLogger("parley.chat")
 _LOOK_AGAIN_S = 1.0  # how long a silent log is waited on before the record is asked
+_STOPPING_S = 2.0  # the part of the stop's grace in which stopped turns are saved and their readers told
 _CLOSING_S = 8.0  # what the last turns get to be saved when the process stops
 
 
@@ -92,12 +93,18 @@ class Turns:
         live.join()
         return live
 
+    async def drain(self, grace_s: float) -> None:
+        """Let running turns finish, then stop the others while their readers are still there to hear of it."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=max(0.0, grace_s - _STOPPING_S))
+        for live in self._live.values():
+            live.stop.set()
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """On exit, stop the turns that still run and wait until their words are saved."""
         yield
-        for live in self._live.values():
-            live.stop.set()
+        await self.drain(0)
         if self._tasks:
             _, unsaved = await asyncio.wait(self._tasks, timeout=_CLOSING_S)
             for task in unsaved:

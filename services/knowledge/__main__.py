@@ -25,6 +25,7 @@ from services.shared.events.consumer import Consumer
 from services.shared.events.relay import Relay
 from services.shared.postgres.database import Database
 from services.shared.postgres.listener import Listener
+from services.shared.serving.interceptor import CallRules
 from services.shared.serving.server import Check, Service, run
 from services.shared.serving.settings import read_settings
 from services.shared.serving.tls import ssl_context
@@ -52,6 +53,7 @@ def wire() -> Service:
         settings=settings,
         register=[partial(add_KnowledgeServiceServicer_to_server, handler)],
         proto_services=["parley.knowledge.v1.KnowledgeService"],
+        rules=CallRules(endless_methods=frozenset({"/parley.knowledge.v1.KnowledgeService/WatchDocument"})),
         resources=[
             database,
             listener.running(),

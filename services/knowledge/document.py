@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Protocol
 from uuid import UUID
 
-from services.shared.errors import NotFound, Reason
+from services.shared.errors import Forbidden, NotFound, Reason
 
 MAX_FAILURE_CHARACTERS = 300
 _MAY_DELETE_ANY = ("owner", "admin")
@@ -102,11 +102,10 @@ async def get(documents: Documents, tenant_id: UUID, document_id: UUID) -> Docum
 
 
 async def delete(documents: Documents, member: Member, document_id: UUID) -> None:
-    """Delete a document for `member`. Raises NotFound, also for one that this member may not delete."""
+    """Delete a document for `member`. Raises NotFound, and Forbidden for one that is not this member's to delete."""
     document = await get(documents, member.tenant_id, document_id)
     if document.user_id != member.user_id and member.role not in _MAY_DELETE_ANY:
-        message = "There is no such document of yours. Ask its uploader or an admin to delete it."
-        raise NotFound(Reason.DOCUMENT_NOT_FOUND, message)
+        raise Forbidden(Reason.DOCUMENT_NOT_YOURS, "Ask the document's uploader or an admin to delete it.")
     if not await documents.delete(document):
         raise not_found()
 

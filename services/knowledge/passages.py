@@ -4,6 +4,7 @@ A document comes as blocks (paragraphs, list items, table rows) in reading order
 cutter fills a passage with whole blocks. A block that does not fit is cut into sentences, a sentence that does not fit
 at a space, a word that does not fit anywhere. A passage ends
 
+- at a new page, however short it is: a citation names the page that its words stand on,
 - before a piece that would take it beyond MOST characters,
 - at the end of a block once it has ENOUGH characters,
 - at a new heading once it has LEAST characters. Shorter sections share a passage, and the new heading stands in its
@@ -85,6 +86,9 @@ def _drafts(blocks: Iterable[Block]) -> Iterator[_Draft]:
     for block in blocks:
         if not (text := seen(block.text)):
             continue
+        if draft and block.page != draft.page:
+            yield draft
+            draft = None
         headings = _bounded(block.headings)
         if draft and headings != above:
             if len(draft.text) >= LEAST:

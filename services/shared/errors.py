@@ -25,6 +25,7 @@ class Reason(StrEnum):
     RECORD_UNAVAILABLE = auto()
     ROUTE_NOT_FOUND = auto()
     SERVICE_UNAVAILABLE = auto()
+    REQUEST_TOO_LARGE = auto()
 
     TOKEN_MISSING = auto()
     TOKEN_INVALID = auto()
@@ -61,6 +62,7 @@ class Reason(StrEnum):
     INDEXING_FAILED = auto()
     SEARCH_UNAVAILABLE = auto()
     STORAGE_UNAVAILABLE = auto()
+    DOCUMENT_NOT_YOURS = auto()
 
 
 class Refusal(Exception):

@@ -382,6 +382,31 @@ async def test_a_stopping_process_saves_the_words_of_running_turns() -> None:
     assert [type(end) for _, end in chat.records.ended] == [Cancelled]
 
 
+async def test_readers_of_a_stopping_process_hear_how_the_turn_ended() -> None:
+    chat = Chat(reader_grace_s=30)
+    chat.model.script = ("one ", asyncio.Event())
+    async with chat.reading(an_asker(), a_question()) as turn:
+        await until(lambda: turn.last == 3)
+        await chat.turns.drain(0)
+        entries = [entry async for entry in turn.follow()]
+    assert kinds(entries)[-1] == "Cancelled"
+    assert words(entries) == "one "
+
+
+async def test_a_turn_that_ends_within_the_grace_is_left_alone() -> None:
+    chat = Chat()
+    more = asyncio.Event()
+    chat.model.script = ("one ", more, "two")
+    async with chat.reading(an_asker(), a_question()) as turn:
+        await until(lambda: turn.last == 3)
+        draining = asyncio.create_task(chat.turns.drain(60))
+        more.set()
+        await draining
+        entries = [entry async for entry in turn.follow()]
+    assert kinds(entries)[-1] == "Completed"
+    assert words(entries) == "one two"
+
+
 async def test_a_replica_that_lost_its_turn_follows_the_one_that_has_it(chat: Chat) -> None:
     asker, question, rest = an_asker(), a_question(), asyncio.Event()
     chat.model.script = ("mine", rest, " too late")

@@ -301,7 +301,7 @@ async def test_a_deleted_document_is_gone_at_once(served: Served) -> None:
     document = await served.upload()
     await served.work_off(document)
     colleague = served.stub.DeleteDocument(DeleteDocumentRequest(document_id=document.id), **served.me(user=uuid4()))
-    assert (await refusal_of(colleague)).reason is Reason.DOCUMENT_NOT_FOUND
+    assert (await refusal_of(colleague)).reason is Reason.DOCUMENT_NOT_YOURS
     await served.stub.DeleteDocument(DeleteDocumentRequest(document_id=document.id), **served.me())
     call = served.stub.GetDocument(GetDocumentRequest(document_id=document.id), **served.me())
     assert (await refusal_of(call)).reason is Reason.DOCUMENT_NOT_FOUND

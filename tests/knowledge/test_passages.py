@@ -51,10 +51,16 @@ def test_a_word_that_is_too_long_is_cut_before_a_whole_character() -> None:
 
 
 def test_a_passage_knows_where_it_begins() -> None:
-    blocks = [Block("a" * LEAST, 1, ("Part",)), Block("b" * ENOUGH, 2, ("Part",)), Block("c", 3, ("Part", "Two"))]
+    blocks = [Block("a" * LEAST, 1, ("Part",)), Block("b" * ENOUGH, 1, ("Part",)), Block("c", 3, ("Part", "Two"))]
     first, second = cut(blocks)
     assert (first.position, first.page, first.headings) == (0, 1, ("Part",))
     assert (second.position, second.page, second.headings) == (1, 3, ("Part", "Two"))
+
+
+def test_a_page_is_never_shared() -> None:
+    first, second = cut([Block("Short.", 1), Block("Also short.", 2)])
+    assert (first.text, first.page) == ("Short.", 1)
+    assert (second.text, second.page) == ("Also short.", 2)
 
 
 def test_a_new_heading_begins_a_passage() -> None:

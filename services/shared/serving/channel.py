@@ -7,7 +7,6 @@ import grpc
 from opentelemetry import propagate
 
 from services.shared.serving import telemetry
-from services.shared.serving.identity import Caller
 from services.shared.serving.settings import ServingSettings
 from services.shared.serving.tls import channel_credentials
 
@@ -32,11 +31,11 @@ def open_channel(
     return grpc.aio.secure_channel(target, credentials, options=options, interceptors=interceptors)
 
 
-def metadata_for(caller: Caller) -> tuple[tuple[str, str], ...]:
-    """What a call made for `caller` carries: the user's token and the running trace."""
+def metadata_for(token: str) -> tuple[tuple[str, str], ...]:
+    """What a call made for a user carries: the user's token and the running trace."""
     carrier: dict[str, str] = {}
     propagate.inject(carrier)
-    return (("authorization", f"Bearer {caller.token}"), *carrier.items())
+    return (("authorization", f"Bearer {token}"), *carrier.items())
 
 
 def _service_config(idempotent: Sequence[tuple[str, str]]) -> dict[str, object]:

@@ -37,7 +37,7 @@ class Caller:
 
 def caller_of(context: grpc.aio.ServicerContext) -> Caller:
     """The verified user of the call that `context` belongs to; only methods that need a token have one."""
-    return context.caller  # type: ignore[attr-defined]  # set by the interceptor's CallContext
+    return context.caller  # set by the interceptor's CallContext
 
 
 class TokenVerifier:

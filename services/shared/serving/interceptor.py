@@ -8,8 +8,9 @@ import inspect
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import grpc
 import protovalidate
@@ -17,7 +18,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 from protovalidate import Violation
 
-from services.shared.errors import Invalid, Reason, Refusal, Unauthenticated
+from services.shared.errors import Invalid, Reason, Refusal, Unauthenticated, Unavailable
 from services.shared.serving import deadline, telemetry
 from services.shared.serving.identity import AllowList, Caller, TokenVerifier
 from services.shared.serving.status import abort_internal, abort_with, code_of
@@ -40,6 +41,8 @@ class CallRules:
     open_methods: frozenset[str] = frozenset()
     # Accept a token that expired at most so many seconds ago: calls that end what a valid token began.
     token_grace_s: Mapping[str, float] = field(default_factory=dict)
+    # Streams that only their readers would end: a service that stops ends them at once, and readers come back.
+    endless_methods: frozenset[str] = frozenset()
 
 
 class CallContext:
@@ -66,6 +69,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._max_stream_s = max_stream_s
         self._validator = protovalidate.Validator()
         self._wrapped: dict[str, grpc.RpcMethodHandler] = {}
+        self._endless: set[asyncio.Task[Any]] = set()
+        self._stopping = False
+
+    def end_endless_streams(self) -> None:
+        """End them with SERVICE_UNAVAILABLE, those to come too."""
+        self._stopping = True
+        for task in self._endless:
+            task.cancel()
 
     async def intercept_service(
         self,
@@ -85,11 +96,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         longest_s = self._max_stream_s if streams else deadline.DEFAULT_UNARY_S
         checked = self._each_checked if handler.request_streaming else self._checked
 
-        async def unary(request: object, context: grpc.aio.ServicerContext) -> Message:
+        async def unary(request: Any, context: grpc.aio.ServicerContext) -> Message:
             async with self._around(method, context, longest_s) as call:
                 return await inner(checked(request), call)
 
-        async def stream(request: object, context: grpc.aio.ServicerContext) -> AsyncIterator[Message]:
+        async def stream(request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Message]:
             async with self._around(method, context, longest_s) as call:
                 answers = inner(checked(request), call)
                 if inspect.isawaitable(answers):  # health's Watch writes to the context instead of yielding
@@ -117,7 +128,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 caller = self._caller(method, metadata)
                 if caller:
                     facts |= {"tenant": caller.tenant_id}
-                yield CallContext(context, caller)
+                with self._ended_with_the_service(method):
+                    yield CallContext(context, caller)
         except Refusal as refusal:
             facts["reason"] = refusal.reason
             code = code_of(refusal)
@@ -134,6 +146,26 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             await abort_internal(context, str(facts["trace_id"]))
         finally:
             telemetry.record_rpc(method, code, time.perf_counter() - began_s, facts)
+
+    @contextmanager
+    def _ended_with_the_service(self, method: str) -> Iterator[None]:
+        task = asyncio.current_task()
+        if method not in self._rules.endless_methods or task is None:
+            yield
+            return
+        stopping = Unavailable(Reason.SERVICE_UNAVAILABLE, "The service is stopping: come back.")
+        if self._stopping:
+            raise stopping
+        self._endless.add(task)
+        try:
+            yield
+        except asyncio.CancelledError as cancelled:
+            if not self._stopping:
+                raise
+            task.uncancel()
+            raise stopping from cancelled
+        finally:
+            self._endless.discard(task)
 
     def _caller(self, method: str, metadata: Iterable[tuple[str, str | bytes]]) -> Caller | None:
         if method in self._rules.open_methods or method.startswith(_INFRASTRUCTURE):

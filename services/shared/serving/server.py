@@ -1,7 +1,8 @@
 """Start, readiness and stop of a service process.
 
 `run` is the last line of every __main__: it starts the resources in order, serves until SIGTERM or SIGINT, then
-says NOT_SERVING, lets running calls finish within the grace, and closes the resources in reverse order.
+says NOT_SERVING, ends the streams that have no end of their own, lets the other calls finish within the grace, and
+closes the resources in reverse order.
 `--check` runs the readiness checks once instead and prints, for each failure, what to do next.
 """
 
@@ -63,6 +64,8 @@ class Service:
     # Opened in order, closed in reverse order.
     resources: Sequence[AbstractAsyncContextManager[object]] = ()
     checks: Sequence[Check] = ()
+    # Called when the service is to stop, with the seconds that running calls still have.
+    drain: Callable[[float], Awaitable[None]] | None = None
 
 
 def run(name: str, wire: Callable[[], Service]) -> None:
@@ -90,7 +93,7 @@ async def serve(service: Service, *, stop: asyncio.Event | None = None) -> None:
     async with AsyncExitStack() as opened:
         for resource in service.resources:
             await opened.enter_async_context(resource)
-        server, healths = _server(service)
+        server, healths, calls = _server(service)
         await healths.set("", health_pb2.HealthCheckResponse.NOT_SERVING)  # until the first checks have passed
         await server.start()
         host, _, port = settings.metrics_address.rpartition(":")
@@ -102,10 +105,14 @@ async def serve(service: Service, *, stop: asyncio.Event | None = None) -> None:
             await stop.wait()
         _log.info("stopping")
         await healths.enter_graceful_shutdown()
+        calls.end_endless_streams()
+        drain = asyncio.ensure_future(service.drain(settings.stop_grace_s)) if service.drain else None
         await server.stop(settings.stop_grace_s)
+        if drain:
+            await drain
 
 
-def _server(service: Service) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
+def _server(service: Service) -> tuple[grpc.aio.Server, health.aio.HealthServicer, CallInterceptor]:
     settings = service.settings
     credentials = server_credentials(settings)
     allow_list = AllowList() if credentials else None
@@ -121,7 +128,7 @@ def _server(service: Service) -> tuple[grpc.aio.Server, health.aio.HealthService
         server.add_secure_port(settings.listen_address, credentials)
     else:
         server.add_insecure_port(settings.listen_address)
-    return server, healths
+    return server, healths, calls
 
 
 async def _watch_readiness(service: Service, healths: health.aio.HealthServicer) -> None:

@@ -2,6 +2,7 @@
 
 import grpc
 from google.protobuf.any_pb2 import Any
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from services.shared import errors
@@ -89,7 +90,7 @@ def _status(code: grpc.StatusCode, refusal: Refusal) -> status_pb2.Status:
     return status
 
 
-def _add(status: status_pb2.Status, detail: object) -> None:
+def _add(status: status_pb2.Status, detail: Message) -> None:
     packed = Any()
-    packed.Pack(detail)  # type: ignore[arg-type]
+    packed.Pack(detail)
     status.details.append(packed)

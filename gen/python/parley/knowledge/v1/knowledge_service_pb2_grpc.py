@@ -138,8 +138,9 @@ class KnowledgeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteDocument(self, request, context):
-        """Deletes a document: at once from every answer and list, within seconds from index and store.
-        Refusals: DOCUMENT_NOT_FOUND.
+        """Deletes a document: at once from every answer and list, within seconds from index and store. Its uploader, an
+        admin and an owner may.
+        Refusals: DOCUMENT_NOT_FOUND, DOCUMENT_NOT_YOURS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -563,8 +563,9 @@ export const KnowledgeService: GenService<{
     output: typeof ListDocumentsResponseSchema;
   },
   /**
-   * Deletes a document: at once from every answer and list, within seconds from index and store.
-   * Refusals: DOCUMENT_NOT_FOUND.
+   * Deletes a document: at once from every answer and list, within seconds from index and store. Its uploader, an
+   * admin and an owner may.
+   * Refusals: DOCUMENT_NOT_FOUND, DOCUMENT_NOT_YOURS.
    *
    * @generated from rpc parley.knowledge.v1.KnowledgeService.DeleteDocument
    */

@@ -74,6 +74,11 @@ class ErrorReason(betterproto2.Enum):
     UNAVAILABLE. The service can't be reached or is stopping; RetryInfo says when to retry.
     """
 
+    REQUEST_TOO_LARGE = 11
+    """
+    INVALID_ARGUMENT. The request is larger than the edge takes; a file goes up in chunks of 1 MiB.
+    """
+
     TOKEN_MISSING = 20
     """
     UNAUTHENTICATED. No access token. Example: a call without the authorization header.
@@ -166,7 +171,7 @@ class ErrorReason(betterproto2.Enum):
 
     UPLOAD_NOT_FOUND = 81
     """
-    NOT_FOUND. No such upload, or it has been finished, has expired, or belongs to somebody else.
+    NOT_FOUND. No such upload, or it has expired, or belongs to somebody else.
     """
 
     UPLOAD_OFFSET_MISMATCH = 82
@@ -234,6 +239,11 @@ class ErrorReason(betterproto2.Enum):
     UNAVAILABLE. The store of originals can't be reached; nothing was stored. RetryInfo says when to retry.
     """
 
+    DOCUMENT_NOT_YOURS = 95
+    """
+    PERMISSION_DENIED. Only the document's uploader, an admin or an owner may do this.
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -248,6 +258,7 @@ class ErrorReason(betterproto2.Enum):
             8: "ERROR_REASON_RECORD_UNAVAILABLE",
             9: "ERROR_REASON_ROUTE_NOT_FOUND",
             10: "ERROR_REASON_SERVICE_UNAVAILABLE",
+            11: "ERROR_REASON_REQUEST_TOO_LARGE",
             20: "ERROR_REASON_TOKEN_MISSING",
             21: "ERROR_REASON_TOKEN_INVALID",
             22: "ERROR_REASON_TOKEN_EXPIRED",
@@ -280,6 +291,7 @@ class ErrorReason(betterproto2.Enum):
             92: "ERROR_REASON_INDEXING_FAILED",
             93: "ERROR_REASON_SEARCH_UNAVAILABLE",
             94: "ERROR_REASON_STORAGE_UNAVAILABLE",
+            95: "ERROR_REASON_DOCUMENT_NOT_YOURS",
         }
 
     @classmethod
@@ -296,6 +308,7 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_RECORD_UNAVAILABLE": 8,
             "ERROR_REASON_ROUTE_NOT_FOUND": 9,
             "ERROR_REASON_SERVICE_UNAVAILABLE": 10,
+            "ERROR_REASON_REQUEST_TOO_LARGE": 11,
             "ERROR_REASON_TOKEN_MISSING": 20,
             "ERROR_REASON_TOKEN_INVALID": 21,
             "ERROR_REASON_TOKEN_EXPIRED": 22,
@@ -328,4 +341,5 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_INDEXING_FAILED": 92,
             "ERROR_REASON_SEARCH_UNAVAILABLE": 93,
             "ERROR_REASON_STORAGE_UNAVAILABLE": 94,
+            "ERROR_REASON_DOCUMENT_NOT_YOURS": 95,
         }

@@ -869,8 +869,9 @@ class KnowledgeServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "DeleteDocumentResponse":
         """
-        Deletes a document: at once from every answer and list, within seconds from index and store.
-        Refusals: DOCUMENT_NOT_FOUND.
+        Deletes a document: at once from every answer and list, within seconds from index and store. Its uploader, an
+        admin and an owner may.
+        Refusals: DOCUMENT_NOT_FOUND, DOCUMENT_NOT_YOURS.
         """
 
         return await self._unary_unary(
