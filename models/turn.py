@@ -5,6 +5,7 @@ reason, or with one `refuse` or `fail`; a cancelled turn ends with `end` alone.
 """
 
 import json
+import re
 import time
 
 import numpy as np
@@ -12,6 +13,8 @@ import triton_python_backend_utils as pb_utils
 
 ROLES = ("system", "user", "assistant")
 DEFAULT_TEMPERATURE = 0.2
+HALF_CHARACTERS = re.compile("[\ud800-\udfff]")
+"""JSON can name them, and no answer could repeat them: UTF-8 cannot."""
 
 
 class Refused(Exception):
@@ -104,7 +107,7 @@ def _check(name: str, value: float, low: float, high: float) -> None:
 def _messages(value: object) -> list[dict[str, str]]:
     try:
         messages = json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Refused("invalid_request: messages is not JSON") from None
     if not isinstance(messages, list) or not all(_is_message(message) for message in messages):
         raise Refused('invalid_request: messages is not a list of {"role": "system|user|assistant", "content": text}')
@@ -114,4 +117,8 @@ def _messages(value: object) -> list[dict[str, str]]:
 
 
 def _is_message(message: object) -> bool:
-    return isinstance(message, dict) and message.get("role") in ROLES and isinstance(message.get("content"), str)
+    return isinstance(message, dict) and message.get("role") in ROLES and _is_text(message.get("content"))
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and not HALF_CHARACTERS.search(value)

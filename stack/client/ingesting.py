@@ -22,17 +22,25 @@ from stack.client.edge import Edge, console, reason_of
 
 _CHUNK_BYTES = 256 * 1024
 _UPLOAD_TIMEOUT_S = 600.0
+_NAME_COLUMNS = 28  # of the 80 that a terminal has at least
 _INDEX_TIMEOUT_S = 1800.0
 
 
 async def ingest(edge: Edge, files: Sequence[Path]) -> int:
     """Ingest every file; 1 when one of them failed."""
     failures: list[str] = []
-    columns = (SpinnerColumn(), TextColumn("{task.fields[name]}"), BarColumn(), TextColumn("{task.fields[step]}"))
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.fields[name]}"),
+        BarColumn(bar_width=16),
+        TextColumn("{task.fields[step]}"),
+    )
     async with signed_in(edge) as (channel, metadata):
         with Progress(*columns, console=console) as progress:
             for path in files:
-                bar = progress.add_task("", name=path.name, step="uploading", total=max(path.stat().st_size, 1))
+                bar = progress.add_task(
+                    "", name=_shortened(path.name), step="uploading", total=max(path.stat().st_size, 1)
+                )
                 try:
                     failure = await _ingest(channel, metadata, path, progress, bar)
                 except GRPCError as error:
@@ -85,6 +93,11 @@ def _show(document: Document, progress: Progress, bar: TaskID) -> None:
         DocumentState.FAILED: "failed",
     }.get(document.state, "")
     progress.update(bar, total=passages or None, completed=done, step=step)
+
+
+def _shortened(name: str) -> str:
+    """A name that leaves room for the rest of its line; its end says what it is."""
+    return name if len(name) <= _NAME_COLUMNS else f"{name[: _NAME_COLUMNS - 10]}…{name[-9:]}"
 
 
 def _counted(count: int, noun: str) -> str:
