@@ -61,8 +61,12 @@ def thumbprint(jwk: dict[str, str]) -> str:
 
 def _ensure_signing_key(mesh: Mesh) -> None:
     path = mesh.secret_file("signing-key.pem")
-    _ensure_file(path, lambda: _private_pem(ed25519.Ed25519PrivateKey.generate()))
-    key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except (FileNotFoundError, ValueError):  # none, or a damaged one: whoever is signed in signs in again
+        key = ed25519.Ed25519PrivateKey.generate()
+        write_atomically(path, _private_pem(key), mode=0o600)
+    path.chmod(0o600)
     public = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
     jwk = {"kty": "OKP", "crv": "Ed25519", "x": _base64url(public)}
     jwk |= {"kid": thumbprint(jwk), "alg": "EdDSA", "use": "sig"}

@@ -4,6 +4,7 @@ Imports stay inside the commands: `parley token` must not wait for what only `pa
 """
 
 import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from stack.mesh import SERVICES, EdgePortTaken, Options, default_data_dir
+from stack.mesh import PROJECT, SERVICES, EdgePortTaken, Options, default_data_dir, read_object
 
 app = typer.Typer(
     help="Parley: an AI assistant that answers from your documents.",
@@ -50,7 +51,14 @@ def up(
     from stack import up as upping
 
     where = _resolved(data_dir)
-    models = tuple(name.strip() for name in chat_models.split(",") if name.strip())
+    if not re.fullmatch(r"[\w./@%+=:,-]+", str(where)):
+        _refuse(
+            f"Cannot start in {where}: Triton starts models by a shell, which takes no space or quote there. "
+            "Choose another folder with --data-dir."
+        )
+    if port == tls_port != 0:
+        raise typer.BadParameter(f"{port} is the plaintext port, too", param_hint="--tls-port")
+    models = _chat_models(chat_models)
     options = Options(http_port=port, https_port=tls_port, replicas=_replicas(replicas), chat_models=models)
     arguments = [f"--data-dir={where}", f"--port={port}", f"--tls-port={tls_port}", f"--replicas={replicas}"]
     try:
@@ -67,6 +75,8 @@ def up(
         _refuse(f"Cannot start: {taken}.")
     except PermissionError as denied:
         _refuse(f"Cannot write {denied.filename}: it belongs to another user. Choose another folder with --data-dir.")
+    except OSError as fault:  # no folder, a full or a read-only disk
+        _refuse(f"Cannot use {fault.filename or where}: {fault.strerror}. Choose another folder with --data-dir.")
     raise typer.Exit(status)
 
 
@@ -87,7 +97,7 @@ def status(
     found = _status(_resolved(data_dir))
     if as_json:
         print(json.dumps(found, indent=1))
-    elif not found.get("parts"):
+    elif not found.get("parts") and not found["pid"]:
         console.print(f"No mesh has run in {found['data_dir']}.", highlight=False)
     else:
         from stack import view
@@ -149,20 +159,22 @@ def _status(data_dir: Path) -> dict[str, Any]:
     from stack import lock, memory
     from stack import up as upping
 
-    found: dict[str, Any] = {"data_dir": str(data_dir), "state": "stopped", **upping.read_status(data_dir)}
     supervisor = lock.holder(data_dir)
+    found: dict[str, Any] = {"state": "starting" if supervisor else "stopped", "parts": {}, "pid": supervisor}
+    found |= {"data_dir": str(data_dir), **upping.read_status(data_dir)}
     if supervisor is None:
         # The file may be what a killed supervisor wrote last.
         gone = {"state": "stopped", "pid": None}
-        found["parts"] = {name: part | gone for name, part in found.get("parts", {}).items()}
+        found["parts"] = {name: part | gone for name, part in found["parts"].items()}
         return found | {"state": "failed" if found["state"] == "failed" else "stopped", "pid": None}
-    endpoints = json.loads((data_dir / "endpoints.json").read_text())
-    for name, part in found.get("parts", {}).items():
+    endpoints = read_object(data_dir / "endpoints.json")
+    for name, part in found["parts"].items():
         listener = "edge-http" if name == "envoy" else name
-        part["address"] = f"127.0.0.1:{endpoints['ports'][listener]}"
+        if port := endpoints.get("ports", {}).get(listener):
+            part["address"] = f"127.0.0.1:{port}"
         part["pss_bytes"] = memory.pss_bytes(part["pid"]) if part["pid"] else 0
-    own = memory.pss_bytes(supervisor) - sum(part["pss_bytes"] for part in found.get("parts", {}).values())
-    return found | {"edge": endpoints["edge"], "supervisor_pss_bytes": max(own, 0)}
+    own = memory.pss_bytes(supervisor) - sum(part["pss_bytes"] for part in found["parts"].values())
+    return found | {"edge": endpoints.get("edge", {}), "supervisor_pss_bytes": max(own, 0)}
 
 
 def _resolved(data_dir: Path | None) -> Path:
@@ -180,6 +192,17 @@ def _replicas(text: str) -> dict[str, int]:
             )
         counts[service] = int(count)
     return counts
+
+
+def _chat_models(text: str) -> tuple[str, ...]:
+    """In the order given, the default one first."""
+    offered = {file.parent.name for file in PROJECT.glob("models/*/config.pbtxt")} - {"embedding"}
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names or not offered.issuperset(names):
+        raise typer.BadParameter(
+            f"'{text}' is not a list of models of {', '.join(sorted(offered))}", param_hint="--chat-models"
+        )
+    return names
 
 
 def _refuse(message: str) -> None:

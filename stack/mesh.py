@@ -135,8 +135,16 @@ def _listeners(options: Options) -> list[str]:
 
 
 def _previous_ports(data_dir: Path) -> Mapping[str, int]:
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        return dict(json.loads((data_dir / "endpoints.json").read_text())["ports"])
+    with contextlib.suppress(OSError, TypeError, ValueError):
+        return dict(read_object(data_dir / "endpoints.json").get("ports", {}))
+    return {}
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; {} where there is no file, or a damaged one."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        if isinstance(found := json.loads(path.read_text()), dict):
+            return found
     return {}
 
 

@@ -57,6 +57,10 @@ class Process:
             late = f"did not answer within {part.start_timeout_s:g} s ({self._last_answer})"
             raise self._failed(late if isinstance(failure, TimeoutError) else describe(failure)) from failure
 
+    async def answers(self) -> bool:
+        """Whether the part answers now."""
+        return await _attempt(self._part) is None
+
     async def wait(self) -> int:
         """Exit status, negative for a signal."""
         assert self._process

@@ -25,11 +25,19 @@ LONGEST_PAUSE_S = 30.0
 STEADY_AFTER_S = 60.0
 """A part that ran this long is forgiven its earlier deaths."""
 LOG_CHECK_INTERVAL_S = 60.0
+ASK_INTERVAL_S = 15.0
+"""How often a running part is asked whether it still answers: one that hangs has not died."""
 
 
 class Supervisor:
-    def __init__(self, parts: Iterable[Part], data_dir: Path, first_pause_s: float = FIRST_PAUSE_S) -> None:
-        self.data_dir = data_dir
+    def __init__(
+        self,
+        parts: Iterable[Part],
+        data_dir: Path,
+        first_pause_s: float = FIRST_PAUSE_S,
+        ask_interval_s: float = ASK_INTERVAL_S,
+    ) -> None:
+        self.data_dir, self.ask_interval_s = data_dir, ask_interval_s
         self._keepers = {part.name: Keeper(part, self, first_pause_s) for part in parts}
         for keeper in self._keepers.values():
             unknown = [name for name in keeper.part.needs if name not in self._keepers]
@@ -143,11 +151,26 @@ class Keeper:
         deaths = 0
         while True:
             ready_at = time.monotonic()
-            ended = await self._process.wait()
+            ended = await self._until_end()
             await self._process.stop()  # what it started may outlive it
             deaths = 1 if time.monotonic() - ready_at > STEADY_AFTER_S else deaths + 1
             self._last_end = describe_exit(ended)
             deaths = await self._start_again(deaths)
+
+    async def _until_end(self) -> int:
+        """Exit status of the part; its state shows meanwhile whether it still answers."""
+        asking = asyncio.create_task(self._keep_asking())
+        try:
+            return await self._process.wait()
+        finally:
+            asking.cancel()
+
+    async def _keep_asking(self) -> None:
+        while True:
+            await asyncio.sleep(self._supervisor.ask_interval_s)
+            state = "ready" if await self._process.answers() else "not answering"
+            if state != self.state:
+                self._become(state)
 
     async def _start_again(self, deaths: int) -> int:
         """Until the part is ready; deaths in a row so far."""

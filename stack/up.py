@@ -1,7 +1,6 @@
 """`parley up` and `parley down`: one supervisor in this process, or in a detached one that this process watches."""
 
 import asyncio
-import json
 import logging
 import os
 import signal
@@ -14,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from stack import authority, catalog, lock
-from stack.mesh import PROJECT, Mesh, Options, check_edge_ports, open_mesh
+from stack.mesh import PROJECT, Mesh, Options, check_edge_ports, open_mesh, read_object
 from stack.part import StartFailed
 from stack.process import end_leftovers
 from stack.supervisor import Supervisor
@@ -119,7 +118,8 @@ def run_detached(data_dir: Path, options: Options, console: Console, arguments: 
     if failure := ours().get("failure"):
         print_failure(console, failure)
     else:
-        console.print(log.read_text(), markup=False, highlight=False)
+        silent = f"It ended with status {process.returncode} and wrote nothing into {log}: is the disk full?"
+        console.print(log.read_text() or silent, markup=False, highlight=False, soft_wrap=True)
     return 1
 
 
@@ -145,11 +145,8 @@ def stop(data_dir: Path, console: Console) -> int:
 
 
 def read_status(data_dir: Path) -> dict[str, Any]:
-    """status.json as it is; empty when there is none."""
-    try:
-        return json.loads((data_dir / "status.json").read_text())
-    except FileNotFoundError:
-        return {}
+    """status.json as it is; empty when there is none, or a damaged one."""
+    return read_object(data_dir / "status.json")
 
 
 def print_welcome(mesh: Mesh, console: Console) -> None:

@@ -13,8 +13,7 @@ from stack import programs
 from stack.mesh import Mesh, write_atomically
 from stack.part import Part
 
-# A full store refuses new entries instead of evicting: what expires soonest is a running turn's lease, and
-# losing that makes a second replica continue a turn that is alive.
+# A full store refuses new entries instead of evicting: a log without its beginning can't be replayed to a reader.
 SETTINGS = """\
 bind 127.0.0.1
 port {port}

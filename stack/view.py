@@ -16,6 +16,7 @@ MARKS = {
     "waiting": ("·", "dim"),
     "ready": ("✓", "green"),
     "failed": ("✗", "bold red"),
+    "not answering": ("!", "yellow"),
     "waiting to restart": ("!", "yellow"),
     "stopped": ("·", "dim"),
 }

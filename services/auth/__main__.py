@@ -1,4 +1,4 @@
-"""The wiring of auth."""
+"""Wiring of the auth service."""
 
 from datetime import UTC, datetime
 from functools import partial
@@ -13,14 +13,16 @@ from services.auth.session import Lifetimes, Sessions
 from services.auth.settings import Settings
 from services.auth.sign_in import SignIn
 from services.auth.signing import PublishedKeys, SigningKey
-from services.auth.store import PostgresAccounts, PostgresSessions
+from services.auth.store import StoredAccounts, StoredSessions
 from services.shared.events.bus import Bus
 from services.shared.events.relay import Relay
 from services.shared.postgres.database import Database
 from services.shared.postgres.listener import Listener
-from services.shared.serving.server import Check, Service, run
+from services.shared.serving.server import NATS_ADVICE, POSTGRES_ADVICE, Check, Service, run
 from services.shared.serving.settings import read_settings
 from services.shared.serving.tls import ssl_context
+
+SIGNING_KEY_ADVICE = "Put the public half of PARLEY_SIGNING_KEY_FILE into PARLEY_JWKS_FILE; `parley up` does it."
 
 
 def wire() -> Service:
@@ -30,12 +32,11 @@ def wire() -> Service:
     listener = Listener(database, "auth")
     bus = Bus(settings.nats_url, ssl_context(settings), "auth")
     relay = Relay(database, listener, bus)
-    passwords = Argon2Passwords(workers=settings.password_workers, queue=settings.password_queue)
     signing_key, keys = SigningKey.read(settings.signing_key_file), PublishedKeys(settings.jwks_file)
-
-    accounts = PostgresAccounts(database)
+    passwords = Argon2Passwords(workers=settings.password_workers, queue=settings.password_queue)
+    accounts = StoredAccounts(database)
     lifetimes = Lifetimes(settings.access_lifetime_s, settings.refresh_lifetime_s)
-    sessions = Sessions(PostgresSessions(database), signing_key, lifetimes, clock)
+    sessions = Sessions(StoredSessions(database), signing_key, lifetimes, clock)
     sign_in = SignIn(accounts, passwords, sessions, clock)
     administrator = FirstAdministrator(accounts, passwords, settings.admin_password_file, clock)
     return Service(
@@ -48,20 +49,13 @@ def wire() -> Service:
         proto_services=["parley.auth.v1.AuthService", "parley.auth.v1.UserService"],
         rules=RULES,
         resources=[
-            database,
-            passwords,
-            administrator.ensured(),
-            listener.running(),
-            bus.running(),
-            relay.running(),
+            *(database, listener.running(), bus.running(), relay.running()),
+            *(passwords, administrator.ensured()),
         ],
         checks=[
-            Check("PostgreSQL", database.probe, "Start PostgreSQL; see PARLEY_POSTGRES_DSN and its password file."),
-            Check(
-                "signing key",
-                partial(keys.probe_for, signing_key),
-                "Put the public half of PARLEY_SIGNING_KEY_FILE into PARLEY_JWKS_FILE; `parley up` does it.",
-            ),
+            Check("PostgreSQL", database.probe, POSTGRES_ADVICE),
+            Check("NATS", bus.probe, NATS_ADVICE, needed=False),
+            Check("signing key", partial(keys.probe_for, signing_key), SIGNING_KEY_ADVICE),
         ],
     )
 

@@ -1,4 +1,4 @@
-"""The two services of parley.auth.v1."""
+"""The RPCs of parley.auth.v1: AuthService for who has no token yet, UserService for who has one."""
 
 from collections.abc import Callable, Iterable, Mapping
 
@@ -17,8 +17,8 @@ from services.shared.serving.interceptor import CallRules
 _AUTH_SERVICE = auth_service_pb2.DESCRIPTOR.services_by_name["AuthService"]
 _AUTH_METHODS = (f"/{_AUTH_SERVICE.full_name}/{method.name}" for method in _AUTH_SERVICE.methods)
 
+# Whoever calls AuthService has no token yet.
 RULES = CallRules(open_methods=frozenset(_AUTH_METHODS))
-"""Whoever calls AuthService has no token yet."""
 
 
 class AuthService(AuthServiceServicer):

@@ -27,7 +27,7 @@ RECOMMENDED = PasswordHasher(time_cost=3, memory_cost=64 * 1024, parallelism=1, 
 
 
 class Argon2Passwords:
-    """Hashes and checks passwords while entered."""
+    """Implements account.Passwords, while entered."""
 
     def __init__(self, *, workers: int, queue: int, hasher: PasswordHasher = RECOMMENDED) -> None:
         self._hasher = hasher

@@ -1,4 +1,4 @@
-"""What auth reads from its environment."""
+"""What auth is told at start: PARLEY_* variables, see services/shared/serving/settings.py."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ from services.shared.serving.settings import ServingSettings
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(ServingSettings):
-    """Files hold one value each."""
+    """Files hold one value each. The certificate is shown to NATS too."""
 
     postgres_dsn: str
     postgres_password_file: Path | None = None

@@ -1,4 +1,4 @@
-"""All SQL calls of auth. Events go into the outbox in the statement that makes them true."""
+"""Accounts and sessions in PostgreSQL; each change with its event in one statement."""
 
 from datetime import datetime
 from uuid import UUID
@@ -12,8 +12,8 @@ from services.shared.errors import Reason, Unauthenticated
 from services.shared.postgres.database import Database
 
 
-class PostgresAccounts:
-    """Organisations and their users."""
+class StoredAccounts:
+    """Implements account.Accounts."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -73,8 +73,8 @@ class PostgresAccounts:
         return reset is not None
 
 
-class PostgresSessions:
-    """Sessions and the digests of their refresh tokens."""
+class StoredSessions:
+    """Implements session.SessionRecords."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -1,10 +1,7 @@
-"""Between the messages of parley.auth.v1 and the values of the domain."""
+"""Between proto messages and domain values: registrations, users, tokens, keys."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from uuid import UUID
-
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from parley.auth.v1 import auth_pb2
 from parley.auth.v1.auth_service_pb2 import RegisterRequest
@@ -20,6 +17,7 @@ _ROLES = {
 
 
 def registration(request: RegisterRequest) -> Registration:
+    """What a request registers."""
     return Registration(
         request_id=UUID(request.request_id),
         organisation_name=request.organisation_name,
@@ -29,32 +27,28 @@ def registration(request: RegisterRequest) -> Registration:
     )
 
 
-def user(value: User) -> auth_pb2.User:
+def user(found: User) -> auth_pb2.User:
+    """The message of a user."""
     return auth_pb2.User(
-        id=str(value.id),
-        tenant_id=str(value.tenant_id),
-        email=value.email,
-        display_name=value.display_name,
-        role=_ROLES[value.role],
-        create_time=_timestamp(value.create_time),
+        id=str(found.id),
+        tenant_id=str(found.tenant_id),
+        email=found.email,
+        display_name=found.display_name,
+        role=_ROLES[found.role],
+        create_time=found.create_time,
     )
 
 
-def token_pair(value: TokenPair) -> auth_pb2.TokenPair:
+def token_pair(issued: TokenPair) -> auth_pb2.TokenPair:
+    """The message of a pair of tokens."""
     return auth_pb2.TokenPair(
-        access_token=value.access_token,
-        access_expire_time=_timestamp(value.access_expire_time),
-        refresh_token=value.refresh_token,
-        refresh_expire_time=_timestamp(value.refresh_expire_time),
+        access_token=issued.access_token,
+        access_expire_time=issued.access_expire_time,
+        refresh_token=issued.refresh_token,
+        refresh_expire_time=issued.refresh_expire_time,
     )
 
 
 def jwk(key: Mapping[str, str]) -> auth_pb2.Jwk:
-    """Members that the contract does not name stay out."""
+    """The message of a key, as RFC 7517 writes it; members that the contract does not name stay out."""
     return auth_pb2.Jwk(**{name: key[name] for name in auth_pb2.Jwk.DESCRIPTOR.fields_by_name})
-
-
-def _timestamp(value: datetime) -> Timestamp:
-    timestamp = Timestamp()
-    timestamp.FromDatetime(value)
-    return timestamp

@@ -1,7 +1,9 @@
-"""The wiring of chat."""
+"""Wiring of the chat service."""
 
 from functools import partial
 from pathlib import Path
+
+from grpc.aio import Channel
 
 from parley.chat.v1.chat_service_pb2_grpc import add_ChatServiceServicer_to_server
 from services.chat import metrics
@@ -11,7 +13,7 @@ from services.chat.model import TritonModel
 from services.chat.peers import IDEMPOTENT_AT_KNOWLEDGE, IDEMPOTENT_AT_SESSION, KnowledgePeer, SessionPeer
 from services.chat.prompt import Prompts
 from services.chat.settings import Settings
-from services.chat.store import TurnStore
+from services.chat.store import StoredTurns
 from services.chat.turnlog import ValkeyTurnLog
 from services.chat.turns import Rules, Turns
 from services.chat.wire import encode
@@ -20,7 +22,7 @@ from services.shared.events.relay import Relay
 from services.shared.postgres.database import Database
 from services.shared.postgres.listener import Listener
 from services.shared.serving.channel import open_channel
-from services.shared.serving.server import Check, Service, run
+from services.shared.serving.server import NATS_ADVICE, POSTGRES_ADVICE, Check, Service, run
 from services.shared.serving.settings import read_settings
 from services.shared.serving.tls import ssl_context
 
@@ -35,19 +37,9 @@ def wire() -> Service:
     model = TritonModel(settings.triton_address, settings)
     session = open_channel(settings.session_address, "session", settings, idempotent=IDEMPOTENT_AT_SESSION)
     knowledge = open_channel(settings.knowledge_address, "knowledge", settings, idempotent=IDEMPOTENT_AT_KNOWLEDGE)
-    records = TurnStore(database)
-    means = Means(
-        conversations=SessionPeer(session, settings.history_messages),
-        documents=KnowledgePeer(knowledge, passages=settings.passages, timeout_s=settings.search_timeout_s),
-        model=model,
-        ends=records,
-        meter=metrics.PrometheusTurnMeter(),
-        prompts=Prompts(settings.context_tokens),
-        deadline_s=settings.turn_deadline_s,
-    )
-    rules = Rules(
-        models=settings.chat_models, deadline_s=settings.turn_deadline_s, reader_grace_s=settings.reader_grace_s
-    )
+    records = StoredTurns(database)
+    means = _means(settings, session, knowledge, model, records)
+    rules = Rules(models=settings.chat_models, reader_grace_s=settings.reader_grace_s)
     turns = Turns(records, log, encode, means, rules)
     metrics.show_open_turns(lambda: turns.open_count)
     return Service(
@@ -55,23 +47,32 @@ def wire() -> Service:
         settings=settings,
         register=[partial(add_ChatServiceServicer_to_server, ChatService(turns))],
         proto_services=["parley.chat.v1.ChatService"],
-        # The turns are last: they end, and are saved, before anything that they need is closed.
         resources=[
-            database,
-            listener.running(),
-            bus.running(),
-            relay.running(),
-            session,
-            knowledge,
-            model,
-            log,
-            turns.running(),
+            *(database, listener.running(), bus.running(), relay.running()),
+            *(session, knowledge, model, log, turns.running()),  # turns end, and are saved, before what they need
         ],
-        # Not Valkey: without it a question is refused with its own reason, which is more than an unready service says.
         drain=turns.drain,
+        # Without Valkey a question is refused with its own reason, which is more than an unready service says.
         checks=[
-            Check("PostgreSQL", database.probe, "Start PostgreSQL; see PARLEY_POSTGRES_DSN and its password file.")
+            Check("PostgreSQL", database.probe, POSTGRES_ADVICE),
+            Check("NATS", bus.probe, NATS_ADVICE, needed=False),
+            Check("Valkey", log.probe, "Start Valkey and check PARLEY_VALKEY_URL and its password file.", needed=False),
+            Check("Triton", model.probe, "Start Triton and check PARLEY_TRITON_ADDRESS.", needed=False),
+            Check("session", session.channel_ready, "Start session and check PARLEY_SESSION_ADDRESS.", needed=False),
+            Check("knowledge", knowledge.channel_ready, "Start it and check PARLEY_KNOWLEDGE_ADDRESS.", needed=False),
         ],
+    )
+
+
+def _means(settings: Settings, session: Channel, knowledge: Channel, model: TritonModel, records: StoredTurns) -> Means:
+    return Means(
+        conversations=SessionPeer(session, settings.history_messages),
+        documents=KnowledgePeer(knowledge, passages=settings.passages, timeout_s=settings.search_timeout_s),
+        model=model,
+        ends=records,
+        meter=metrics.PrometheusTurnMeter(),
+        prompts=Prompts(settings.context_tokens),
+        deadline_s=settings.turn_deadline_s,
     )
 
 

@@ -1,4 +1,4 @@
-"""ChatService over gRPC."""
+"""The RPC of parley.chat.v1."""
 
 from collections.abc import AsyncIterator
 
@@ -21,10 +21,13 @@ class ChatService(ChatServiceServicer):
     async def StartTurn(
         self, request: StartTurnRequest, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[StartTurnResponse]:
-        caller = caller_of(context)
-        asker = Asker(caller.tenant_id, caller.user_id, caller.token)
-        turn = self._turns.start(asker, wire.question(request))
+        turn = self._turns.start(_asker(context), wire.question(request))
         # A call that is cancelled leaves this generator where it stands; the callback comes all the same.
         context.add_done_callback(lambda _: turn.leave())
         async for entry in turn.follow():
             yield wire.start_turn_response(entry)
+
+
+def _asker(context: grpc.aio.ServicerContext) -> Asker:
+    caller = caller_of(context)
+    return Asker(caller.tenant_id, caller.user_id, caller.token)

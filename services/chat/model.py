@@ -18,9 +18,11 @@ from services.chat.answer import Piece
 from services.chat.prompt import Prompt
 from services.chat.turn import RETRY_AFTER_S, FinishReason, Usage
 from services.shared.errors import Invalid, Reason, Refusal, Unavailable
-from services.shared.serving.tls import TlsFiles, channel_credentials
+from services.shared.serving.settings import TlsSettings
+from services.shared.serving.tls import channel_credentials
 
 _PROMPT_TOO_LONG = "prompt_too_long"  # how a model's error text begins
+_PROBE_TIMEOUT_S = 3.0
 _MARGIN_S = 1.0  # the turn's own deadline comes first, and says so
 _tracer = trace.get_tracer("parley.chat")
 
@@ -28,7 +30,7 @@ _tracer = trace.get_tracer("parley.chat")
 class TritonModel:
     """Implements answer.Model; opened with `async with`."""
 
-    def __init__(self, address: str, tls: TlsFiles) -> None:
+    def __init__(self, address: str, tls: TlsSettings) -> None:
         self._address = address
         self._tls = tls
         self._client: InferenceServerClient | None = None
@@ -47,6 +49,12 @@ class TritonModel:
     ) -> None:
         if self._client:
             await self._client.close()
+
+    async def probe(self) -> None:
+        """Raise unless Triton answers this service now; over a channel of its own."""
+        async with TritonModel(self._address, self._tls) as model:
+            assert model._client
+            await model._client.is_server_live(client_timeout=_PROBE_TIMEOUT_S)
 
     async def speak(
         self, model: str, prompt: Prompt, *, temperature: float | None, limit_s: float

@@ -1,4 +1,4 @@
-"""What chat is told at start, from PARLEY_* variables."""
+"""What chat is told at start: PARLEY_* variables, see services/shared/serving/settings.py."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ from services.shared.serving.settings import ServingSettings
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(ServingSettings):
-    """Addresses are gRPC targets, a host:port, or URLs."""
+    """Addresses are gRPC targets, a host:port, or URLs. The certificate is shown to NATS, peers and Triton too."""
 
     postgres_dsn: str
     postgres_password_file: Path | None = None

@@ -1,4 +1,4 @@
-"""The record of turns in PostgreSQL."""
+"""The record of turns in PostgreSQL; each change with its event in one statement."""
 
 from uuid import UUID
 
@@ -13,7 +13,7 @@ from services.shared.postgres.database import Database
 _MARGIN_S = 60.0  # for opening and closing, beyond the time in which the model may speak
 
 
-class TurnStore:
+class StoredTurns:
     """Implements turns.TurnRecords."""
 
     def __init__(self, database: Database) -> None:

@@ -64,6 +64,8 @@ class Turn:
 
 
 class Role(StrEnum):
+    """Who said it."""
+
     USER = "user"
     ASSISTANT = "assistant"
 

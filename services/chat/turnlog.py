@@ -46,6 +46,10 @@ class ValkeyTurnLog:
         await self._client.aclose()
         await self._waiting.aclose()
 
+    async def probe(self) -> None:
+        """Raise unless Valkey lets this service in now."""
+        await self._client.ping()
+
     async def begin(self, turn_id: UUID) -> None:
         try:
             await self._client.unlink(_key(turn_id))

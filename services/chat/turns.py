@@ -51,7 +51,6 @@ class Rules:
     """How this installation answers."""
 
     models: tuple[str, ...]  # the first is the default
-    deadline_s: float
     reader_grace_s: float  # how long a turn runs on without any reader
 
 
@@ -133,7 +132,7 @@ class Turns:
             del self._live[_key(turn.asker, turn.question)]
 
     async def _claim(self, turn: Turn, digest: bytes) -> Claim:
-        claim = await self._records.claim(turn, digest, self._rules.deadline_s)
+        claim = await self._records.claim(turn, digest, self._means.deadline_s)
         if not claim.same_content:
             raise _reused()
         return claim

@@ -1,10 +1,8 @@
-"""Between proto messages and the values of the domain."""
+"""Between proto messages and domain values: questions, the events of a turn, and what other services learn of it."""
 
 from collections.abc import Sequence
 from datetime import UTC
 from uuid import UUID
-
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from parley.chat.v1 import chat_events_pb2
 from parley.chat.v1.chat_service_pb2 import StartTurnRequest, StartTurnResponse
@@ -31,6 +29,7 @@ _REASON_PREFIX = "ERROR_REASON_"
 
 
 def question(request: StartTurnRequest) -> Question:
+    """The question that a request asks."""
     options = request.options
     return Question(
         request_id=UUID(request.request_id),
@@ -44,6 +43,7 @@ def question(request: StartTurnRequest) -> Question:
 
 
 def start_turn_response(entry: Entry) -> StartTurnResponse:
+    """An entry of the turn as a reader gets it."""
     response = StartTurnResponse()
     response.event.ParseFromString(entry.encoded)
     return response
@@ -65,9 +65,7 @@ def _turn_event(turn_id: str, sequence: int, event: Event) -> TurnEvent:
         case domain.TextDelta(text):
             return TurnEvent(turn_id=turn_id, sequence=sequence, text_delta=TextDelta(text=text))
         case domain.Started(conversation_id, model, create_time):
-            time = Timestamp()
-            time.FromDatetime(create_time)
-            started = TurnStarted(conversation_id=str(conversation_id), model=model, create_time=time)
+            started = TurnStarted(conversation_id=str(conversation_id), model=model, create_time=create_time)
             return TurnEvent(turn_id=turn_id, sequence=sequence, started=started)
         case domain.Sources(passages, degraded):
             sources = TurnSources(citations=citations(passages), degraded=degraded)
@@ -125,8 +123,9 @@ def citations(passages: Sequence[Passage]) -> list[session_pb2.Citation]:
     ]
 
 
-def usage(value: domain.Usage) -> session_pb2.Usage:
-    return session_pb2.Usage(prompt_tokens=value.prompt_tokens, completion_tokens=value.completion_tokens)
+def usage(spent: domain.Usage) -> session_pb2.Usage:
+    """The message of the model's work."""
+    return session_pb2.Usage(prompt_tokens=spent.prompt_tokens, completion_tokens=spent.completion_tokens)
 
 
 def turn_ended(turn: domain.Turn, end: domain.End, spent: domain.Usage) -> tuple[str, bytes]:

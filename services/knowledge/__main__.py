@@ -9,7 +9,7 @@ os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"  # read at gRPC's import; the only 
 from parley.knowledge.v1.knowledge_service_pb2_grpc import add_KnowledgeServiceServicer_to_server
 from services.knowledge.embedding import EmbeddingModel
 from services.knowledge.extraction import ExtractionProcess
-from services.knowledge.handlers import DocumentEvents, KnowledgeService
+from services.knowledge.handlers import RULES, DocumentEvents, KnowledgeService
 from services.knowledge.index import PassageIndex
 from services.knowledge.indexing import Indexing
 from services.knowledge.search import Search
@@ -25,8 +25,7 @@ from services.shared.events.consumer import Consumer
 from services.shared.events.relay import Relay
 from services.shared.postgres.database import Database
 from services.shared.postgres.listener import Listener
-from services.shared.serving.interceptor import CallRules
-from services.shared.serving.server import Check, Service, run
+from services.shared.serving.server import NATS_ADVICE, POSTGRES_ADVICE, Check, Service, run
 from services.shared.serving.settings import read_settings
 from services.shared.serving.tls import ssl_context
 
@@ -36,12 +35,11 @@ def wire() -> Service:
     database = Database(settings.postgres_dsn, settings.postgres_password_file, Path(__file__).parent)
     listener = Listener(database, "knowledge")
     bus = Bus(settings.nats_url, ssl_context(settings), "knowledge")
+    relay = Relay(database, listener, bus)
+    originals, index = StoredOriginals(settings), PassageIndex(settings.milvus_url)
+    embedding = EmbeddingModel(settings.triton_address, settings.embedding_model, settings)
     documents, uploads = StoredDocuments(database), StoredUploads(database)
-    originals, index, embedding = StoredOriginals(settings), PassageIndex(settings.milvus_url), EmbeddingModel(settings)
-    extraction = ExtractionProcess(
-        settings.extraction_memory_bytes, settings.extraction_cpu_s, settings.extraction_wall_s
-    )
-    events = DocumentEvents(Indexing(documents, originals, extraction, embedding, index))
+    events = DocumentEvents(Indexing(documents, originals, _extraction(settings), embedding, index))
     workers = settings.indexing_workers
     indexing = Consumer(bus, "knowledge-indexing", events.index, events.give_up_indexing, parallel=workers)
     # A removal is never given up: what is left behind could be found.
@@ -53,26 +51,24 @@ def wire() -> Service:
         settings=settings,
         register=[partial(add_KnowledgeServiceServicer_to_server, handler)],
         proto_services=["parley.knowledge.v1.KnowledgeService"],
-        rules=CallRules(endless_methods=frozenset({"/parley.knowledge.v1.KnowledgeService/WatchDocument"})),
+        rules=RULES,
         resources=[
-            database,
-            listener.running(),
-            index.running(),
-            embedding.running(),
-            bus.running(),
-            Relay(database, listener, bus).running(),
-            indexing.running(),
-            removal.running(),
+            *(database, listener.running(), bus.running(), relay.running()),
+            *(index, embedding, indexing.running(), removal.running()),
             background(partial(sweep, uploads, originals)),
         ],
         checks=[
-            Check(
-                "PostgreSQL", database.probe, "Start PostgreSQL and check PARLEY_POSTGRES_DSN and its password file."
-            ),
+            Check("PostgreSQL", database.probe, POSTGRES_ADVICE),
+            Check("NATS", bus.probe, NATS_ADVICE, needed=False),
             Check("Milvus", index.probe, "Start Milvus and check PARLEY_MILVUS_URL."),
             Check("S3", originals.probe, "Start the S3 store, create the bucket, check PARLEY_S3_* and the key files."),
+            Check("Triton", embedding.probe, "Start Triton and check PARLEY_TRITON_ADDRESS.", needed=False),
         ],
     )
+
+
+def _extraction(settings: Settings) -> ExtractionProcess:
+    return ExtractionProcess(settings.extraction_memory_bytes, settings.extraction_cpu_s, settings.extraction_wall_s)
 
 
 if __name__ == "__main__":

@@ -87,11 +87,9 @@ class Documents(Protocol):
 
     async def newest(self, tenant_id: UUID, before: tuple[datetime, UUID] | None, limit: int) -> Sequence[Document]:
         """Newest first; `before` is the creation time and id of a document that they must be older than."""
-        ...
 
     async def delete(self, document: Document) -> bool:
         """Remove the document with its passages and say so to the world; False if it was gone already."""
-        ...
 
 
 async def get(documents: Documents, tenant_id: UUID, document_id: UUID) -> Document:

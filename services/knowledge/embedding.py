@@ -1,8 +1,8 @@
 """The embedding model on Triton (KServe v2 over gRPC, mutual TLS)."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from types import TracebackType
 from typing import Self
 
 import grpc
@@ -11,12 +11,13 @@ from tritonclient.grpc.aio import InferenceServerClient, InferInput
 from tritonclient.utils import InferenceServerException
 
 from services.knowledge.search import Vector
-from services.knowledge.settings import Settings
 from services.shared.errors import Reason, Unavailable
 from services.shared.serving.deadline import within
+from services.shared.serving.settings import TlsSettings
 from services.shared.serving.tls import channel_credentials
 
 _REPLY_TIMEOUT_S = 20.0
+_PROBE_TIMEOUT_S = 3.0
 _OPTIONS = (
     ("grpc.ssl_target_name_override", "triton"),
     ("grpc.keepalive_time_ms", 20_000),
@@ -25,25 +26,34 @@ _OPTIONS = (
 
 
 class EmbeddingModel:
-    """The port Embedding, for texts of at most one batch of the model (32)."""
+    """Implements search.Embedding, for texts of at most one batch of the model (32); opened with `async with`."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Needs a running event loop."""
-        credentials = channel_credentials(settings)
-        options = _OPTIONS if credentials else _OPTIONS[1:]
-        self._client = InferenceServerClient(settings.triton_address, creds=credentials, channel_args=list(options))
-        self._model = settings.embedding_model
+    def __init__(self, address: str, model: str, tls: TlsSettings) -> None:
+        self._address = address
+        self._model = model
+        self._tls = tls
+        self._client: InferenceServerClient | None = None
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[Self]:
-        """Keeps the channel while entered."""
-        try:
-            yield self
-        finally:
+    async def __aenter__(self) -> Self:
+        options = list(_OPTIONS)
+        self._client = InferenceServerClient(self._address, creds=channel_credentials(self._tls), channel_args=options)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._client:
             await self._client.close()
+
+    async def probe(self) -> None:
+        """Raise unless Triton answers this service now; over a channel of its own."""
+        async with EmbeddingModel(self._address, self._model, self._tls) as model:
+            assert model._client
+            await model._client.is_server_live(client_timeout=_PROBE_TIMEOUT_S)
 
     async def embed(self, texts: Sequence[str]) -> Sequence[Vector]:
         """FP32 vectors of length 1. Raises Unavailable."""
+        assert self._client, "the model is used before it is opened"
         values = np.array([[text.encode()] for text in texts], dtype=object)
         request = InferInput("text", list(values.shape), "BYTES")
         request.set_data_from_numpy(values)

@@ -28,7 +28,7 @@ _LOGGED_BYTES = 2000
 
 
 class ExtractionProcess:
-    """The port Extraction."""
+    """Implements indexing.Extraction."""
 
     def __init__(self, memory_bytes: int, cpu_s: int, wall_s: float) -> None:
         """What reading one file may cost: address space, processor time, time on the clock."""
@@ -37,15 +37,20 @@ class ExtractionProcess:
 
     @asynccontextmanager
     async def read(self, content: AsyncIterator[bytes]) -> AsyncIterator[Extracted]:
-        with tempfile.TemporaryDirectory(prefix="parley-extract-") as folder:
-            original, output, log = (Path(folder, name) for name in ("original", "output", "log"))
-            with original.open("wb") as file:
-                async for part in content:
-                    await asyncio.to_thread(file.write, part)
-            with original.open("rb") as stdin, output.open("wb") as stdout, log.open("wb") as stderr:
-                status = await self._run(folder, stdin, stdout, stderr)
-            with output.open("rb") as lines:
-                yield _extracted(status, lines, log)
+        # Files without a name: nothing of a document stays on the disk, however this process ends.
+        with (
+            tempfile.TemporaryFile() as original,
+            tempfile.TemporaryFile() as output,
+            tempfile.TemporaryFile() as log,
+        ):
+            async for part in content:
+                await asyncio.to_thread(original.write, part)
+            original.seek(0)
+            with tempfile.TemporaryDirectory(prefix="parley-extract-") as folder:
+                status = await self._run(folder, original, output, log)
+            output.seek(0)
+            log.seek(0)
+            yield _extracted(status, output, log)
 
     async def _run(self, folder: str, stdin: IO[bytes], stdout: IO[bytes], stderr: IO[bytes]) -> int:
         environment = {"PYTHONPATH": str(_IMPORT_ROOT), "LANG": "C.UTF-8", "MALLOC_ARENA_MAX": "1"}
@@ -63,11 +68,10 @@ class ExtractionProcess:
                 await child.wait()
 
 
-def _extracted(status: int, lines: IO[bytes], log: Path) -> Extracted:
+def _extracted(status: int, lines: IO[bytes], log: IO[bytes]) -> Extracted:
     """Raises Unreadable; RuntimeError if the program itself can't run."""
-    with log.open("rb") as file:
-        if said := file.read(_LOGGED_BYTES).decode(errors="replace"):
-            _log.warning("reading a file went wrong", extra={"facts": {"status": status, "said": said}})
+    if said := log.read(_LOGGED_BYTES).decode(errors="replace"):
+        _log.warning("reading a file went wrong", extra={"facts": {"status": status, "said": said}})
     if status == _OUT_OF_MEMORY or -status in _LIMIT_SIGNALS:
         message = "Reading the file took more time or memory than allowed: split it, or make it simpler."
         raise Unreadable(Reason.EXTRACTION_LIMIT, message)

@@ -29,7 +29,7 @@ from parley.knowledge.v1.knowledge_service_pb2 import (
 )
 from parley.knowledge.v1.knowledge_service_pb2_grpc import KnowledgeServiceServicer
 from services.knowledge import document, wire
-from services.knowledge.document import Documents
+from services.knowledge.document import Documents, Member
 from services.knowledge.indexing import Indexing
 from services.knowledge.search import Search
 from services.knowledge.upload import Reception
@@ -37,7 +37,9 @@ from services.knowledge.watch import Watch
 from services.shared.events.consumer import Event
 from services.shared.pages import DEFAULT_SIZE
 from services.shared.serving.identity import caller_of
+from services.shared.serving.interceptor import CallRules
 
+RULES = CallRules(endless_methods=frozenset({"/parley.knowledge.v1.KnowledgeService/WatchDocument"}))
 _DEFAULT_PASSAGES = 5
 Context: TypeAlias = grpc.aio.ServicerContext
 
@@ -55,21 +57,21 @@ class KnowledgeService(KnowledgeServiceServicer):
         self, request: AsyncIterator[UploadDocumentRequest], context: Context
     ) -> UploadDocumentResponse:
         parts = aiter(request)
-        member, file = wire.member(caller_of(context)), await wire.first_part(parts)
+        member, file = _member(context), await wire.first_part(parts)
         received = await self._reception.receive(member, file, wire.chunks(parts))
         return UploadDocumentResponse(document=wire.document(received))
 
     async def CreateUpload(self, request: CreateUploadRequest, context: Context) -> CreateUploadResponse:
-        upload = await self._reception.begin(wire.member(caller_of(context)), wire.file(request.file))
+        upload = await self._reception.begin(_member(context), wire.file(request.file))
         return CreateUploadResponse(upload_id=str(upload.id), received_bytes=upload.received_bytes)
 
     async def AppendUpload(self, request: AppendUploadRequest, context: Context) -> AppendUploadResponse:
-        member, upload_id = wire.member(caller_of(context)), UUID(request.upload_id)
+        member, upload_id = _member(context), UUID(request.upload_id)
         received_bytes = await self._reception.append(member, upload_id, request.offset_bytes, request.chunk)
         return AppendUploadResponse(received_bytes=received_bytes)
 
     async def FinishUpload(self, request: FinishUploadRequest, context: Context) -> FinishUploadResponse:
-        finished = await self._reception.finish(wire.member(caller_of(context)), UUID(request.upload_id))
+        finished = await self._reception.finish(_member(context), UUID(request.upload_id))
         return FinishUploadResponse(document=wire.document(finished))
 
     async def GetDocument(self, request: GetDocumentRequest, context: Context) -> GetDocumentResponse:
@@ -88,7 +90,7 @@ class KnowledgeService(KnowledgeServiceServicer):
         )
 
     async def DeleteDocument(self, request: DeleteDocumentRequest, context: Context) -> DeleteDocumentResponse:
-        await document.delete(self._documents, wire.member(caller_of(context)), UUID(request.document_id))
+        await document.delete(self._documents, _member(context), UUID(request.document_id))
         return DeleteDocumentResponse()
 
     async def WatchDocument(
@@ -121,3 +123,8 @@ class DocumentEvents:
     async def remove(self, event: Event) -> None:
         deleted = DocumentDeleted.FromString(event.payload)
         await self._indexing.remove(event.tenant_id, UUID(deleted.document_id))
+
+
+def _member(context: Context) -> Member:
+    caller = caller_of(context)
+    return Member(caller.tenant_id, caller.user_id, caller.role)

@@ -10,8 +10,8 @@ the collection anew, and so does the readiness probe.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
+from types import TracebackType
 from typing import Self, TypeVar
 from uuid import UUID
 
@@ -50,7 +50,10 @@ logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # every failure is rai
 
 
 class PassageIndex:
-    """The ports Index and SearchableIndex. Every method raises Unavailable."""
+    """Implements indexing.Index and search.SearchableIndex; closed at the end of `async with`.
+
+    Every method raises Unavailable.
+    """
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -58,13 +61,13 @@ class PassageIndex:
         self._is_open = False
         self._opening = asyncio.Lock()
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[Self]:
-        """Keeps the connection while entered."""
-        try:
-            yield self
-        finally:
-            await self._client.close()
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._client.close()
 
     async def write(self, document: Document, passages: Sequence[Passage], vectors: Sequence[Vector]) -> None:
         rows = [

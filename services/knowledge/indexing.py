@@ -55,7 +55,6 @@ class Extraction(Protocol):
 
     def read(self, content: AsyncIterator[bytes]) -> AbstractAsyncContextManager[Extracted]:
         """What the file says; entering raises Unreadable."""
-        ...
 
 
 class Originals(Protocol):
@@ -71,11 +70,9 @@ class Index(Protocol):
 
     async def write(self, document: Document, passages: Sequence[Passage], vectors: Sequence[Vector]) -> None:
         """Add passages of a document, or replace them by position."""
-        ...
 
     async def remove(self, tenant_id: UUID, document_id: UUID) -> None:
         """Remove all passages of a document; nothing if there are none."""
-        ...
 
 
 class IndexedDocuments(Protocol):
@@ -83,23 +80,18 @@ class IndexedDocuments(Protocol):
 
     async def begin_indexing(self, tenant_id: UUID, document_id: UUID) -> Document | None:
         """The document, INDEXING with no progress and no passages unless it has ended already; None if deleted."""
-        ...
 
     async def announce(self, document: Document, extracted: Extracted) -> None:
         """Write what the content turned out to be."""
-        ...
 
     async def add_passages(self, document: Document, passages: Sequence[Passage]) -> bool:
         """Write passages and progress; False if the document is being indexed no more."""
-        ...
 
     async def complete(self, document: Document, passage_count: int) -> bool:
         """INDEXING -> INDEXED, and say so to the world; False if the document is being indexed no more."""
-        ...
 
     async def fail(self, document: Document, failure: Failure) -> bool:
         """INDEXING or QUEUED -> FAILED without passages, and say so to the world; False if it has ended otherwise."""
-        ...
 
     async def find(self, tenant_id: UUID, document_id: UUID) -> Document | None: ...
 

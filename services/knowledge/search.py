@@ -33,7 +33,6 @@ class Embedding(Protocol):
 
     async def embed(self, texts: Sequence[str]) -> Sequence[Vector]:
         """One vector of length 1 for each text. Raises Unavailable."""
-        ...
 
 
 class SearchableIndex(Protocol):
@@ -41,7 +40,6 @@ class SearchableIndex(Protocol):
 
     async def search(self, tenant_id: UUID, text: str, vector: Vector, limit: int) -> Sequence[UUID]:
         """Ids of the organisation's passages that fit best, best first. Raises Unavailable."""
-        ...
 
 
 class Passages(Protocol):
@@ -49,7 +47,6 @@ class Passages(Protocol):
 
     async def searchable(self, tenant_id: UUID, passage_ids: Sequence[UUID], limit: int) -> Sequence[FoundPassage]:
         """Those of the organisation's passages whose document is indexed, in the order asked, at most `limit`."""
-        ...
 
 
 class Search:

@@ -1,4 +1,4 @@
-"""Settings of the knowledge service, from PARLEY_* variables."""
+"""What knowledge is told at start: PARLEY_* variables, see services/shared/serving/settings.py."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ from services.shared.serving.settings import ServingSettings
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(ServingSettings):
-    """See ServingSettings; addresses are host:port, URLs have a scheme."""
+    """Addresses are host:port, URLs have a scheme. The certificate is shown to NATS and Triton too."""
 
     postgres_dsn: str
     postgres_password_file: Path | None = None

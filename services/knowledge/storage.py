@@ -23,7 +23,7 @@ _UPLOADS = "uploads"
 
 
 class StoredOriginals:
-    """The ports Originals of upload and indexing. Every method raises Unavailable."""
+    """Implements upload.Originals, indexing.Originals and sweep.OldChunks. Every method raises Unavailable."""
 
     def __init__(self, settings: Settings) -> None:
         self._store = S3Store(

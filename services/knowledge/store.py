@@ -24,7 +24,7 @@ from services.shared.postgres.database import Database
 
 
 class StoredDocuments:
-    """The ports Documents, IndexedDocuments and Passages."""
+    """Implements document.Documents, indexing.IndexedDocuments and search.Passages."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -78,7 +78,7 @@ class StoredDocuments:
 
 
 class StoredUploads:
-    """The port Uploads."""
+    """Implements upload.Uploads and sweep.OldUploads."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -43,21 +43,17 @@ class Uploads(Protocol):
     async def add_document(self, member: Member, document_id: UUID, file: File) -> Document:
         """Write the document, end the upload of the same id, and say so to the world; the document that the id or the
         request_id stands for already is returned instead."""
-        ...
 
     async def find_uploaded(self, member: Member, document_id: UUID) -> Document | None:
         """The member's document."""
-        ...
 
     async def begin(self, member: Member, upload_id: UUID, file: File) -> Upload:
         """A new upload, or what the request_id stands for already."""
-        ...
 
     async def find_upload(self, member: Member, upload_id: UUID) -> Upload | None: ...
 
     async def advance(self, member: Member, upload: Upload, chunk_bytes: int) -> bool:
         """Count a chunk that is stored at `upload.received_bytes`; False if the upload stands elsewhere by now."""
-        ...
 
     async def drop(self, member: Member, upload_id: UUID) -> None: ...
 
@@ -73,7 +69,6 @@ class Originals(Protocol):
 
     def chunks(self, tenant_id: UUID, upload_id: UUID, size_bytes: int) -> AsyncIterator[bytes]:
         """The bytes of the chunks, in order, up to `size_bytes` or the first gap."""
-        ...
 
     async def delete_chunks(self, tenant_id: UUID, upload_id: UUID) -> None: ...
 
@@ -117,7 +112,8 @@ class Reception:
             raise Invalid(Reason.DOCUMENT_TOO_LARGE, message, limit_bytes=upload.file.size_bytes)
         await self._originals.put_chunk(member.tenant_id, upload_id, offset_bytes, chunk)
         if not await self._uploads.advance(member, upload, len(chunk)):
-            raise _elsewhere(await self._get_upload(member, upload_id))
+            # Another call was first: perhaps with this very chunk, sent twice by a network that stalled.
+            return await self.append(member, upload_id, offset_bytes, chunk)
         return end_bytes
 
     async def finish(self, member: Member, upload_id: UUID) -> Document:

@@ -20,7 +20,6 @@ class Changes(Protocol):
 
     def watch(self, key: str) -> AbstractContextManager[asyncio.Event]:
         """An event that is set whenever the document with this id may have changed."""
-        ...
 
 
 class Watch:

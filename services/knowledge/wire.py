@@ -1,22 +1,16 @@
-"""Between proto messages and domain values."""
+"""Between proto messages and domain values: files, documents, passages, page tokens."""
 
 from collections.abc import AsyncIterator
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 from parley.errors.v1.error_reason_pb2 import ErrorReason
 from parley.knowledge.v1 import document_pb2
 from parley.knowledge.v1.knowledge_service_pb2 import UploadDocumentRequest, UploadedFile
-from services.knowledge.document import Document, File, Member
+from services.knowledge.document import Document, File
 from services.knowledge.search import FoundPassage
 from services.shared.errors import Invalid, Reason
-from services.shared.pages import page_key, page_token
-from services.shared.serving.identity import Caller
-
-
-def member(caller: Caller) -> Member:
-    """Who asks."""
-    return Member(caller.tenant_id, caller.user_id, caller.role)
+from services.shared.pages import foreign_token, page_key, page_token
 
 
 def file(announced: UploadedFile) -> File:
@@ -78,7 +72,7 @@ def passage(found: FoundPassage) -> document_pb2.Passage:
 
 def older_token(last: Document) -> str:
     """The page token of the documents older than `last`."""
-    return page_token(last.create_time.isoformat(), last.id)
+    return page_token(last.create_time, last.id)
 
 
 def before(token: str) -> tuple[datetime, UUID] | None:
@@ -86,16 +80,12 @@ def before(token: str) -> tuple[datetime, UUID] | None:
     if (key := page_key(token, 2)) is None:
         return None
     try:
-        create_time, document_id = datetime.fromisoformat(key[0]), UUID(key[1])
-    except ValueError as error:
-        raise _not_ours() from error
-    if create_time.tzinfo is None:
-        raise _not_ours()
-    return create_time, document_id
-
-
-def _not_ours() -> Invalid:
-    return Invalid(Reason.PAGE_TOKEN_INVALID, "Use next_page_token of this list, or none for the first page.")
+        time, document_id = datetime.fromisoformat(key[0]), UUID(key[1])
+        if time.tzinfo is None:
+            raise foreign_token()
+        return time.astimezone(UTC), document_id
+    except (ValueError, OverflowError) as error:
+        raise foreign_token() from error
 
 
 def _out_of_order(fault: str) -> Invalid:

@@ -5,15 +5,14 @@ from pathlib import Path
 
 from parley.notification.v1.notification_service_pb2_grpc import add_NotificationServiceServicer_to_server
 from services.notification.follow import Follow
-from services.notification.handlers import Intake, NotificationService
+from services.notification.handlers import RULES, Intake, NotificationService
 from services.notification.settings import Settings
 from services.notification.store import StoredNotifications
 from services.shared.events.bus import Bus
 from services.shared.events.consumer import Consumer
 from services.shared.postgres.database import Database
 from services.shared.postgres.listener import Listener
-from services.shared.serving.interceptor import CallRules
-from services.shared.serving.server import Check, Service, run
+from services.shared.serving.server import NATS_ADVICE, POSTGRES_ADVICE, Check, Service, run
 from services.shared.serving.settings import read_settings
 from services.shared.serving.tls import ssl_context
 
@@ -32,10 +31,11 @@ def wire() -> Service:
         settings=settings,
         register=[partial(add_NotificationServiceServicer_to_server, handler)],
         proto_services=["parley.notification.v1.NotificationService"],
-        rules=CallRules(endless_methods=frozenset({"/parley.notification.v1.NotificationService/WatchNotifications"})),
+        rules=RULES,
         resources=[database, listener.running(), bus.running(), consumer.running()],
         checks=[
-            Check("PostgreSQL", database.probe, "Start PostgreSQL and check PARLEY_POSTGRES_DSN and its password file.")
+            Check("PostgreSQL", database.probe, POSTGRES_ADVICE),
+            Check("NATS", bus.probe, NATS_ADVICE, needed=False),
         ],
     )
 

@@ -17,8 +17,10 @@ from services.notification.follow import Follow
 from services.notification.notification import Notifications, Owner
 from services.shared.events.consumer import Event
 from services.shared.pages import DEFAULT_SIZE
-from services.shared.serving.identity import Caller, caller_of
+from services.shared.serving.identity import caller_of
+from services.shared.serving.interceptor import CallRules
 
+RULES = CallRules(endless_methods=frozenset({"/parley.notification.v1.NotificationService/WatchNotifications"}))
 _log = logging.getLogger("parley.notification")
 
 
@@ -34,7 +36,7 @@ class NotificationService(NotificationServiceServicer):
     ) -> ListNotificationsResponse:
         size = request.page_size or DEFAULT_SIZE
         before = wire.before_sequence(request.page_token)
-        found = await self._notifications.newest(_owner(caller_of(context)), before, size + 1)
+        found = await self._notifications.newest(_owner(context), before, size + 1)
         page = found[:size]
         return ListNotificationsResponse(
             notifications=map(wire.notification, page),
@@ -44,8 +46,8 @@ class NotificationService(NotificationServiceServicer):
     async def WatchNotifications(
         self, request: WatchNotificationsRequest, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[WatchNotificationsResponse]:
-        caller = caller_of(context)
-        async for found in self._follow(_owner(caller), request.after_sequence, caller.expires_at_s):
+        expires_at_s = caller_of(context).expires_at_s
+        async for found in self._follow(_owner(context), request.after_sequence, expires_at_s):
             yield WatchNotificationsResponse(notification=wire.notification(found))
 
 
@@ -58,7 +60,7 @@ class Intake:
     async def take(self, event: Event) -> None:
         """Add the entry that the event makes; an event that says nothing to users is only logged."""
         if (heard := wire.heard(event.type, event.payload)) is None:
-            _log.warning("an event of an unknown type", extra={"facts": _facts(event)})
+            _log.warning("an event that says nothing to users", extra={"facts": _facts(event)})
             return
         user_id, subject = heard
         await self._notifications.add(event.id, Owner(event.tenant_id, user_id), subject, event.time)
@@ -68,7 +70,8 @@ class Intake:
         _log.error("an event reached no feed", extra={"facts": _facts(event)})
 
 
-def _owner(caller: Caller) -> Owner:
+def _owner(context: grpc.aio.ServicerContext) -> Owner:
+    caller = caller_of(context)
     return Owner(caller.tenant_id, caller.user_id)
 
 

@@ -1,4 +1,4 @@
-"""What the notification service is told at its start."""
+"""What notification is told at start: PARLEY_* variables, see services/shared/serving/settings.py."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ from services.shared.serving.settings import ServingSettings
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(ServingSettings):
-    """PARLEY_* variables of the notification service."""
+    """The certificate is shown to NATS too."""
 
     postgres_dsn: str
     postgres_password_file: Path | None = None

@@ -1,4 +1,4 @@
-"""The feeds in PostgreSQL."""
+"""The feeds in PostgreSQL; an event takes effect in one statement with its inbox row."""
 
 import dataclasses
 from collections.abc import Sequence

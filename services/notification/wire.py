@@ -15,8 +15,7 @@ from services.notification.notification import (
     Notification,
     Subject,
 )
-from services.shared.errors import Invalid, Reason
-from services.shared.pages import page_key, page_token
+from services.shared.pages import foreign_token, page_key, page_token
 
 
 def notification(found: Notification) -> notification_pb2.Notification:
@@ -53,13 +52,12 @@ def before_sequence(token: str) -> int:
     if (key := page_key(token, 1)) is None:
         return LAST_SEQUENCE
     if not (key[0].isdecimal() and 1 <= int(key[0]) <= LAST_SEQUENCE):
-        message = "Use next_page_token of this list, or none for the first page."
-        raise Invalid(Reason.PAGE_TOKEN_INVALID, message)
+        raise foreign_token()
     return int(key[0])
 
 
 def heard(event_type: str, payload: bytes) -> tuple[UUID, Subject] | None:
-    """The user whom an event concerns and what to tell; None for a type that says nothing to users.
+    """The user whom an event concerns and what to tell; None for an event that says nothing to users.
 
     Raises DecodeError or ValueError for a payload that is no such event.
     """
@@ -74,6 +72,8 @@ def heard(event_type: str, payload: bytes) -> tuple[UUID, Subject] | None:
             return UUID(failed.user_id), refused
         case "parley.chat.v1.TurnCompleted":
             turn = TurnCompleted.FromString(payload)
+            if not turn.message_id:  # the model said nothing
+                return None
             answer = AnswerReady(UUID(turn.conversation_id), UUID(turn.turn_id), UUID(turn.message_id))
             return UUID(turn.user_id), answer
         case _:

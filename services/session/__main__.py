@@ -12,13 +12,12 @@ from services.shared.events.bus import Bus
 from services.shared.events.relay import Relay
 from services.shared.postgres.database import Database
 from services.shared.postgres.listener import Listener
-from services.shared.serving.server import Check, Service, run
+from services.shared.serving.server import NATS_ADVICE, POSTGRES_ADVICE, Check, Service, run
 from services.shared.serving.settings import read_settings
 from services.shared.serving.tls import ssl_context
 
 
 def wire() -> Service:
-    """Everything that the process needs, put together."""
     settings = read_settings(Settings)
     database = Database(settings.postgres_dsn, settings.postgres_password_file, Path(__file__).parent)
     listener = Listener(database, "session")
@@ -37,7 +36,8 @@ def wire() -> Service:
         rules=RULES,
         resources=[database, listener.running(), bus.running(), relay.running()],
         checks=[
-            Check("PostgreSQL", database.probe, "Start PostgreSQL and check PARLEY_POSTGRES_DSN and its password file.")
+            Check("PostgreSQL", database.probe, POSTGRES_ADVICE),
+            Check("NATS", bus.probe, NATS_ADVICE, needed=False),
         ],
     )
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from services.shared.errors import AlreadyExists, NotFound, Reason
 
-_TITLE_CHARS = 80
+_TITLE_CHARACTERS = 80
 
 
 @dataclass(frozen=True)
@@ -38,19 +38,16 @@ class Conversations(Protocol):
 
     async def create(self, owner: Owner, request_id: UUID, title: str, digest: bytes) -> tuple[Conversation, bytes]:
         """Save a conversation unless `request_id` has made one; return the one it made, with its digest."""
-        ...
 
     async def get(self, owner: Owner, conversation_id: UUID) -> Conversation: ...
 
     async def page(self, owner: Owner, after: ConversationKey | None, limit: int) -> list[Conversation]:
         """At most `limit` after the key, by (update_time, id), newest first."""
-        ...
 
     async def rename(self, owner: Owner, conversation_id: UUID, title: str) -> Conversation: ...
 
     async def delete(self, owner: Owner, conversation_id: UUID) -> None:
         """Delete it with its turns and messages."""
-        ...
 
 
 async def create_conversation(conversations: Conversations, owner: Owner, request_id: UUID, title: str) -> Conversation:
@@ -66,10 +63,10 @@ async def create_conversation(conversations: Conversations, owner: Owner, reques
 def title_from(question: str) -> str:
     """The first line with words in it, at most 80 characters, cut after a word; empty if there are no words."""
     line = next((" ".join(line.split()) for line in question.splitlines() if line.strip()), "")
-    if len(line) <= _TITLE_CHARS:
+    if len(line) <= _TITLE_CHARACTERS:
         return line
-    head, _, _ = line[:_TITLE_CHARS].rpartition(" ")  # room for the ellipsis is where the space was
-    return (head or line[: _TITLE_CHARS - 1]) + "…"
+    head, _, _ = line[:_TITLE_CHARACTERS].rpartition(" ")  # room for the ellipsis is where the space was
+    return (head or line[: _TITLE_CHARACTERS - 1]) + "…"
 
 
 def conversation_not_found() -> NotFound:

@@ -75,4 +75,3 @@ class Messages(Protocol):
 
         The page ends once MAX_TOGETHER_BYTES are full. Raises conversation_not_found().
         """
-        ...

@@ -1,4 +1,4 @@
-"""What the session service reads from its environment."""
+"""What session is told at start: PARLEY_* variables, see services/shared/serving/settings.py."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ from services.shared.serving.settings import ServingSettings
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(ServingSettings):
-    """PARLEY_<FIELD>; the certificate is shown to NATS too."""
+    """The certificate is shown to NATS too."""
 
     postgres_dsn: str
     postgres_password_file: Path | None = None

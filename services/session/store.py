@@ -1,9 +1,9 @@
-"""All SQL of the session service: rows to values and back. queries.sql explains the statements."""
+"""Conversations, turns and messages in PostgreSQL; each change with its event in one statement, see queries.sql."""
 
 from dataclasses import asdict
 from uuid import UUID, uuid4
 
-from asyncpg import Record
+import asyncpg
 
 from parley.session.v1.session_events_pb2 import ConversationCreated, ConversationDeleted, MessageAppended
 from services.session.conversation import Conversation, ConversationKey, Owner, conversation_not_found
@@ -17,7 +17,7 @@ _CONVERSATION_ID_FOLLOWS = bytes([MessageAppended.CONVERSATION_ID_FIELD_NUMBER <
 
 
 class StoredConversations:
-    """conversation.Conversations on PostgreSQL."""
+    """Implements conversation.Conversations."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -46,7 +46,7 @@ class StoredConversations:
 
 
 class StoredMessages:
-    """message.Messages on PostgreSQL."""
+    """Implements message.Messages."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -63,7 +63,7 @@ class StoredMessages:
 
 
 class StoredTurns:
-    """turn.Turns on PostgreSQL. Each loop goes round again only when a simultaneous copy won: then it is visible."""
+    """Implements turn.Turns. Each loop goes round again only when a simultaneous copy won: then it is visible."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -117,13 +117,13 @@ def _names(owner: Owner) -> dict[str, str]:
     return {"tenant_id": str(owner.tenant_id), "user_id": str(owner.user_id)}
 
 
-def _conversation(row: Record | None) -> Conversation:
+def _conversation(row: asyncpg.Record | None) -> Conversation:
     if row is None:
         raise conversation_not_found()
     return Conversation(row["id"], row["title"], row["create_time"], row["update_time"])
 
 
-def _message(row: Record) -> Message:
+def _message(row: asyncpg.Record) -> Message:
     answers = row["prompt_tokens"] is not None
     return Message(
         id=row["id"],

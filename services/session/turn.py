@@ -59,11 +59,9 @@ class Turns(Protocol):
         The history is the last messages of turns that had ended, `history_limit` and MAX_TOGETHER_BYTES at most.
         Raises conversation_not_found().
         """
-        ...
 
     async def close(self, owner: Owner, answer: Answer) -> ClosedTurn:
         """Save the answer unless the turn has ended; return how it ended. Raises turn_not_found()."""
-        ...
 
 
 async def open_turn(turns: Turns, owner: Owner, question: Question, history_limit: int) -> OpenedTurn:

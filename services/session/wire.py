@@ -8,8 +8,7 @@ from parley.session.v1.turn_record_service_pb2 import CloseTurnRequest, OpenTurn
 from services.session.conversation import Conversation, ConversationKey
 from services.session.message import Citation, Message, Role, State, Usage
 from services.session.turn import Answer, Question
-from services.shared.errors import Invalid, Reason
-from services.shared.pages import page_key, page_token
+from services.shared.pages import foreign_token, page_key, page_token
 
 _ROLES = {Role.USER: proto.MESSAGE_ROLE_USER, Role.ASSISTANT: proto.MESSAGE_ROLE_ASSISTANT}
 _STATES = {
@@ -72,10 +71,12 @@ def after_conversation(token: str) -> ConversationKey | None:
     if (key := page_key(token, 2)) is None:
         return None
     try:
-        # What is not a time of ours, such as one without a zone, must not reach the database.
-        return datetime.fromisoformat(key[0]).astimezone(UTC), UUID(key[1])
+        time, conversation_id = datetime.fromisoformat(key[0]), UUID(key[1])
+        if time.tzinfo is None:
+            raise foreign_token()
+        return time.astimezone(UTC), conversation_id
     except (ValueError, OverflowError) as error:
-        raise _foreign_token() from error
+        raise foreign_token() from error
 
 
 def messages_token(last: Message) -> str:
@@ -89,12 +90,8 @@ def after_position(token: str, conversation_id: UUID) -> int:
         return 0
     conversation_key, position = key
     if conversation_key != str(conversation_id) or not position.isdecimal() or int(position) > _LAST_POSITION:
-        raise _foreign_token()
+        raise foreign_token()
     return int(position)
-
-
-def _foreign_token() -> Invalid:
-    return Invalid(Reason.PAGE_TOKEN_INVALID, "Use next_page_token of this list, or none for the first page.")
 
 
 def _citation(found: Citation) -> proto.Citation:

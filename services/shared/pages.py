@@ -21,11 +21,12 @@ def page_key(token: str, parts: int) -> list[str] | None:
     try:
         key = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
     except (ValueError, binascii.Error, RecursionError) as error:
-        raise _not_ours() from error
+        raise foreign_token() from error
     if not (isinstance(key, list) and len(key) == parts and all(isinstance(part, str) for part in key)):
-        raise _not_ours()
+        raise foreign_token()
     return key
 
 
-def _not_ours() -> Invalid:
+def foreign_token() -> Invalid:
+    """The refusal of a page token that is none of this list's."""
     return Invalid(Reason.PAGE_TOKEN_INVALID, "Use next_page_token of this list, or none for the first page.")

@@ -109,6 +109,15 @@ def _admin_password(edge: Edge) -> str:
     raise typer.Exit(1)
 
 
+def _session_in(text: str) -> dict[str, Any]:
+    """What a session file holds; {} for nothing, or for what a full disk cut off: sign in again."""
+    with contextlib.suppress(ValueError):
+        session = json.loads(text)
+        if isinstance(session, dict) and session.keys() == {"access_token", "access_expires_at_s", "refresh_token"}:
+            return session
+    return {}
+
+
 @contextlib.contextmanager
 def _locked_session(edge: Edge) -> Iterator[dict[str, Any]]:
     """The kept session, {} for none; what the body leaves in it is written back, also when the body fails."""
@@ -117,10 +126,7 @@ def _locked_session(edge: Edge) -> Iterator[dict[str, Any]]:
     with os.fdopen(descriptor, "r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         before = file.read()
-        try:
-            session: dict[str, Any] = json.loads(before or "{}")
-        except ValueError:  # cut off by a full disk: sign in again
-            session = {}
+        session = _session_in(before)
         try:
             yield session
         finally:

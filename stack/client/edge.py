@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import json
 import os
 import ssl
 from collections.abc import AsyncIterator, Iterator
@@ -17,7 +16,7 @@ from grpclib.client import Channel
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 from rich.console import Console
 
-from stack.mesh import default_data_dir
+from stack.mesh import default_data_dir, read_object
 
 CALL_TIMEOUT_S = 15.0
 console = Console()
@@ -43,9 +42,12 @@ def find_edge(data_dir: Path | None, url: str | None) -> Edge:
         name = hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16]
         return Edge(url, state / "parley" / f"{name}.json")
     where = (data_dir or default_data_dir()).expanduser().resolve()
+    file = where / "endpoints.json"
     try:
-        url = json.loads((where / "endpoints.json").read_text())["edge"]["http"]
-    except FileNotFoundError:
+        url = read_object(file)["edge"]["http"]
+    except (KeyError, TypeError):
+        if file.exists():
+            _end(f"{file} is damaged: `parley down` and `parley up` write it anew, or name a mesh with --edge.")
         _end(f"No mesh in {where}: start one with `make up`, or name one with --edge.")
     except PermissionError:
         _end(f"The mesh in {where} belongs to another user.")

@@ -12,7 +12,7 @@ from parley.auth.v1 import auth_events_pb2
 from services.auth.account import Accounts, Credentials, Registration, Role, User
 from services.auth.session import Lifetimes, SessionRecords, Sessions
 from services.auth.sign_in import SignIn
-from services.auth.store import PostgresAccounts, PostgresSessions
+from services.auth.store import StoredAccounts, StoredSessions
 from services.shared.postgres.database import Database
 from tests.auth.fakes import Fact, FakeAccessTokens, FakeClock, FakePasswords, FakeStore
 
@@ -98,7 +98,7 @@ async def real_stores(database: Database) -> AsyncIterator[Stores]:
         rows = await connection.fetch("SELECT * FROM outbox WHERE tenant_id = $1 ORDER BY position", tenant_id)
         return [_fact(row) for row in rows]
 
-    yield Stores(PostgresAccounts(database), PostgresSessions(database), facts)
+    yield Stores(StoredAccounts(database), StoredSessions(database), facts)
     await connection.close()
 
 

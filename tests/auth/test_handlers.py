@@ -8,7 +8,6 @@ import grpc
 import jwt
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
-from google.rpc import error_details_pb2, status_pb2
 
 from parley.auth.v1 import auth_pb2, auth_service_pb2
 from parley.auth.v1.auth_service_pb2_grpc import AuthServiceStub, add_AuthServiceServicer_to_server
@@ -17,9 +16,9 @@ from parley.auth.v1.user_service_pb2_grpc import UserServiceStub, add_UserServic
 from services.auth.handlers import RULES, AuthService, UserService
 from services.auth.signing import PublishedKeys
 from services.shared.errors import Reason
-from services.shared.serving.status import refusal_in
 from tests.auth.conftest import PASSWORD, Domain
 from tests.conftest import ServeLocally, Signer
+from tests.refusals import details_of, failure_of, reason_of
 
 
 @pytest.fixture
@@ -55,20 +54,9 @@ def a_request(**changes: str) -> auth_service_pb2.RegisterRequest:
 
 
 async def refused(call: Awaitable[object], code: grpc.StatusCode, reason: Reason) -> grpc.aio.AioRpcError:
-    with pytest.raises(grpc.aio.AioRpcError) as failure:
-        await call
-    refusal = refusal_in(failure.value)
-    assert (failure.value.code(), refusal and refusal.reason) == (code, reason)
-    return failure.value
-
-
-def detail(error: grpc.aio.AioRpcError, kind: type) -> object:
-    packed = dict(error.trailing_metadata())["grpc-status-details-bin"]
-    for entry in status_pb2.Status.FromString(packed).details:
-        message = kind()
-        if entry.Unpack(message):
-            return message
-    raise AssertionError(f"no {kind.__name__} in the status")
+    error = await failure_of(call)
+    assert (error.code(), reason_of(error)) == (code, reason)
+    return error
 
 
 async def test_register_answers_with_the_owner_and_tokens(auth: AuthServiceStub, domain: Domain) -> None:
@@ -110,7 +98,7 @@ async def test_register_refuses_a_taken_address(auth: AuthServiceStub) -> None:
 async def test_register_names_the_bad_field(auth: AuthServiceStub, domain: Domain, field: str, value: str) -> None:
     call = auth.Register(a_request(**{field: value}))
     error = await refused(call, grpc.StatusCode.INVALID_ARGUMENT, Reason.INVALID_FIELD)
-    (violation,) = detail(error, error_details_pb2.BadRequest).field_violations
+    (violation,) = details_of(error)["BadRequest"].field_violations
     assert violation.field == field
     assert domain.store.facts == []
 
@@ -147,7 +135,7 @@ async def test_login_says_when_to_come_back_if_too_many_sign_in(auth: AuthServic
     domain.passwords.busy = True
     call = auth.Login(auth_service_pb2.LoginRequest(email="ada@example.org", password=PASSWORD))
     error = await refused(call, grpc.StatusCode.RESOURCE_EXHAUSTED, Reason.SIGN_IN_BUSY)
-    assert detail(error, error_details_pb2.RetryInfo).retry_delay.seconds == 2
+    assert details_of(error)["RetryInfo"].retry_delay.seconds == 2
 
 
 @pytest.mark.parametrize("method", ["Register", "Login", "RefreshToken", "Logout"])

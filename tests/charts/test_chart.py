@@ -14,7 +14,6 @@ from services.shared.serving.settings import read_settings
 from stack.mesh import PROJECT, SERVICES
 from stack.programs import script
 
-CHART = PROJECT / "charts" / "parley"
 GOLDEN = Path(__file__).with_name("golden.yaml")
 RENDER = ("helm", "template", "parley", "charts/parley", "--namespace", "parley")
 

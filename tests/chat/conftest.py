@@ -62,7 +62,7 @@ class Chat:
             prompts=Prompts(2048),
             deadline_s=self.deadline_s,
         )
-        rules = Rules(models=("chat", "echo"), deadline_s=self.deadline_s, reader_grace_s=self.reader_grace_s)
+        rules = Rules(models=("chat", "echo"), reader_grace_s=self.reader_grace_s)
         self.turns = Turns(self.records, self.log, encode, means, rules)
 
     @asynccontextmanager

@@ -17,6 +17,7 @@ from services.shared.errors import NotFound, Reason, Refusal, Unavailable
 from services.shared.serving.status import refusal_in
 from tests.chat.conftest import CONVERSATION, Chat, a_passage, until
 from tests.conftest import ServeLocally, Signer
+from tests.refusals import failure_of
 
 TENANT, USER = uuid4(), uuid4()
 Metadata = tuple[tuple[str, str], ...]
@@ -43,11 +44,10 @@ async def events_of(stub: ChatServiceStub, me: Metadata, request: StartTurnReque
 
 
 async def failed(call: Awaitable[object]) -> tuple[grpc.aio.AioRpcError, Refusal]:
-    with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await call
-    refusal = refusal_in(raised.value)
-    assert refusal
-    return raised.value, refusal
+    error = await failure_of(call)
+    refusal = refusal_in(error)
+    assert refusal, error
+    return error, refusal
 
 
 async def test_a_turn_on_the_wire(stub: ChatServiceStub, me: Metadata, chat: Chat) -> None:

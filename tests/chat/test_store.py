@@ -10,7 +10,7 @@ import pytest
 
 from parley.chat.v1 import chat_events_pb2
 from parley.errors.v1.error_reason_pb2 import ERROR_REASON_MODEL_UNAVAILABLE
-from services.chat.store import TurnStore
+from services.chat.store import StoredTurns
 from services.chat.turn import Asker, Cancelled, Completed, End, Failed, FinishReason, Turn, Usage
 from services.chat.turns import TurnRecords
 from services.shared.errors import Reason
@@ -51,7 +51,7 @@ def record(request: pytest.FixtureRequest) -> Record:
     async def facts(asker: Asker) -> list[str]:
         return [row["event_type"].rpartition(".")[2] for row in await outbox(database, asker)]
 
-    return Record(TurnStore(database), facts)
+    return Record(StoredTurns(database), facts)
 
 
 async def outbox(database: Database, asker: Asker) -> list[dict]:
@@ -110,7 +110,7 @@ async def test_request_ids_of_two_users_do_not_meet(record: Record) -> None:
 @pytest.mark.parametrize(
     "end",
     [Completed(FinishReason.LENGTH, uuid4()), Completed(FinishReason.STOP), FAILED, Cancelled(uuid4()), Cancelled()],
-    ids=str,
+    ids=["completed", "completed without words", "failed", "cancelled", "cancelled without words"],
 )
 async def test_a_turn_ends_once_with_its_fact(record: Record, end: End) -> None:
     turn = a_turn()
@@ -197,7 +197,7 @@ async def test_an_overdue_turn_passes_to_the_next_request(record: Record) -> Non
 
 async def test_the_facts_hold_what_other_services_need(database: Database) -> None:
     turn, message_id = a_turn(), uuid4()
-    store = TurnStore(database)
+    store = StoredTurns(database)
     await store.claim(turn, DIGEST, LIFETIME_S)
     await store.finish(turn, Completed(FinishReason.STOP, message_id), Usage(7, 2), message_id)
     failed = a_turn(turn.asker)

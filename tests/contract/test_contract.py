@@ -1,5 +1,6 @@
 """Rules of the contract that buf does not know."""
 
+import importlib
 import re
 from collections.abc import Iterator
 
@@ -25,6 +26,13 @@ def services() -> Iterator[tuple[str, descriptor_pb2.ServiceDescriptorProto]]:
 def test_reasons_in_code_equal_those_of_the_contract() -> None:
     contract = {name.removeprefix("ERROR_REASON_") for name in ErrorReason.DESCRIPTOR.values_by_name}
     assert {reason.value for reason in Reason} == contract - {"UNSPECIFIED"}
+
+
+def test_every_rpc_is_implemented() -> None:
+    for name, service in services():
+        handlers = importlib.import_module(f"services.{name.split('.')[1]}.handlers")
+        implemented = vars(getattr(handlers, service.name))
+        assert {method.name for method in service.method} <= implemented.keys(), name
 
 
 def test_every_public_rpc_has_a_rest_path_of_its_own() -> None:

@@ -10,9 +10,8 @@ from pathlib import Path
 import grimp
 import pytest
 
-from stack.mesh import PROJECT
+from stack.mesh import PROJECT, SERVICES
 
-SERVICES = ("auth", "session", "chat", "knowledge", "notification")
 WIRING, HANDLERS, WIRE, SETTINGS = "__main__", "handlers", "wire", "settings"
 # Each adapter knows one outside system: these packages, and nothing else from the list below.
 ADAPTERS = {

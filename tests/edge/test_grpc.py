@@ -162,3 +162,19 @@ async def test_stream_arrives_word_by_word_and_its_cancelling_reaches_the_servic
         assert (await call.read()).event.text_delta.text == word
     call.cancel()
     await edge.seen.cancelled.wait()
+
+
+async def test_message_that_grpc_finds_too_large_is_refused_with_a_reason(
+    channel: grpc.aio.Channel, signer: Signer
+) -> None:
+    large = b"x" * 4_500_000
+    calls = (
+        channel.unary_unary("/parley.session.v1.SessionService/CreateConversation")(large, metadata=signer.metadata()),
+        channel.stream_unary("/parley.knowledge.v1.KnowledgeService/UploadDocument")(
+            iter([large]), metadata=signer.metadata()
+        ),
+    )
+    for call in calls:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await call
+        assert grpc_refusal(refused.value) == (grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_TOO_LARGE")

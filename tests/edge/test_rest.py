@@ -200,3 +200,8 @@ async def test_body_over_2_mib_is_refused(edge: Edge, rest: httpx.AsyncClient) -
 )
 async def test_unknown_path_is_refused(rest: httpx.AsyncClient, verb: str, path: str) -> None:
     assert rest_refusal(await rest.request(verb, path)) == (404, "ROUTE_NOT_FOUND")
+
+
+async def test_path_that_the_edge_takes_is_read_by_the_service(rest: httpx.AsyncClient) -> None:
+    response = await rest.get("/v1/conversations", params={"pageToken": "x" * 28_000})
+    assert rest_refusal(response) == (400, "INVALID_FIELD")

@@ -4,18 +4,36 @@ import hashlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID, uuid4
 
 import pytest
 
+from parley.knowledge.v1.knowledge_service_pb2_grpc import (
+    KnowledgeServiceStub,
+    add_KnowledgeServiceServicer_to_server,
+)
 from services.knowledge.document import Document, File, Member
+from services.knowledge.handlers import DocumentEvents, KnowledgeService
+from services.knowledge.indexing import Indexing
+from services.knowledge.search import Search
 from services.knowledge.store import StoredDocuments, StoredUploads
-from services.knowledge.watch import Changes
+from services.knowledge.upload import Reception
+from services.knowledge.watch import Changes, Watch
 from services.shared.postgres.database import Database
 from services.shared.postgres.listener import Listener
 from stack.catalog import started
 from stack.mesh import Mesh
-from tests.knowledge.fakes import FakeChanges, FakeRecord
+from tests.conftest import ServeLocally, Signer
+from tests.knowledge.fakes import (
+    FakeChanges,
+    FakeEmbedding,
+    FakeExtraction,
+    FakeIndex,
+    FakeOriginals,
+    FakeRecord,
+)
+from tests.knowledge.serving import Served
 
 
 @dataclass(frozen=True)
@@ -87,3 +105,14 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     """A real Milvus and a real S3 for all tests of this folder."""
     with started(tmp_path_factory.mktemp("knowledge"), "milvus", "s3") as mesh:
         yield mesh
+
+
+@pytest.fixture
+async def served(serve_locally: ServeLocally, signer: Signer) -> AsyncIterator[Served]:
+    changes = FakeChanges()
+    record, originals, index, embedding = FakeRecord(changes), FakeOriginals(), FakeIndex(), FakeEmbedding()
+    search, watch = Search(embedding, index, record), Watch(record, changes)
+    handler = KnowledgeService(record, Reception(record, originals), search, watch)
+    events = DocumentEvents(Indexing(record, originals, FakeExtraction(), embedding, index))
+    async with serve_locally(partial(add_KnowledgeServiceServicer_to_server, handler)) as channel:
+        yield Served(KnowledgeServiceStub(channel), record, originals, index, embedding, events, signer)

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import os
+import tempfile
 import zipfile
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -249,3 +250,12 @@ async def test_a_stopped_reading_leaves_no_process() -> None:
 
 def children() -> set[str]:
     return set(Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split())
+
+
+async def test_nothing_of_a_document_has_a_name_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So nothing is left there when the process is killed."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    process = ExtractionProcess(MEMORY_BYTES, 20, 60.0)
+    async with process.read(in_parts(b"Some text.", 1024)) as extracted:
+        assert extracted.passage_count == 1
+        assert not os.listdir(tmp_path)

@@ -1,11 +1,7 @@
-"""The RPCs, over a real server with the generated client."""
+"""The RPCs of documents and search, over a real server with the generated client."""
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Iterable
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import partial
 from uuid import UUID, uuid4
 
 import grpc
@@ -17,115 +13,18 @@ from parley.knowledge.v1.document_pb2 import (
     DOCUMENT_STATE_INDEXED,
     DOCUMENT_STATE_INDEXING,
     DOCUMENT_STATE_QUEUED,
-    Document,
 )
-from parley.knowledge.v1.knowledge_events_pb2 import DocumentUploaded
 from parley.knowledge.v1.knowledge_service_pb2 import (
-    AppendUploadRequest,
-    CreateUploadRequest,
     DeleteDocumentRequest,
-    FinishUploadRequest,
     GetDocumentRequest,
     ListDocumentsRequest,
     SearchRequest,
-    UploadDocumentRequest,
-    UploadedFile,
     WatchDocumentRequest,
 )
-from parley.knowledge.v1.knowledge_service_pb2_grpc import (
-    KnowledgeServiceStub,
-    add_KnowledgeServiceServicer_to_server,
-)
-from services.knowledge.handlers import DocumentEvents, KnowledgeService
-from services.knowledge.indexing import Indexing
-from services.knowledge.search import Search
-from services.knowledge.upload import MAX_BYTES, Reception
-from services.knowledge.watch import Watch
-from services.shared.errors import Reason, Refusal
-from services.shared.events.consumer import Event
+from services.shared.errors import Reason
 from services.shared.pages import page_token
-from services.shared.serving.status import refusal_in
-from tests.conftest import ServeLocally, Signer
-from tests.knowledge.fakes import (
-    FakeChanges,
-    FakeEmbedding,
-    FakeExtraction,
-    FakeIndex,
-    FakeOriginals,
-    FakeRecord,
-)
-
-CONTENT = b"cats sleep all day\ndogs bark at night"
-TENANT, USER = uuid4(), uuid4()
-
-
-@dataclass
-class Served:
-    """The service on fakes, and its client."""
-
-    stub: KnowledgeServiceStub
-    record: FakeRecord
-    originals: FakeOriginals
-    index: FakeIndex
-    embedding: FakeEmbedding
-    events: DocumentEvents
-    signer: Signer
-
-    def me(self, **claims: object) -> dict[str, object]:
-        return {"metadata": self.signer.metadata(**{"tenant": TENANT, "user": USER} | claims), "timeout": 10}
-
-    async def upload(self, content: bytes = CONTENT, **changed: object) -> Document:
-        parts = [announced(content, **changed), *chunks_of(content)]
-        return (await self.stub.UploadDocument(stream(parts), **self.me())).document
-
-    async def work_off(self, document: Document) -> None:
-        """Do what the consumer of DocumentUploaded does."""
-        payload = DocumentUploaded(document_id=document.id).SerializeToString()
-        event_type = "parley.knowledge.v1.DocumentUploaded"
-        event = Event(id=uuid4(), type=event_type, tenant_id=TENANT, time=datetime.now(UTC), payload=payload)
-        await self.events.index(event)
-
-
-@pytest.fixture
-async def served(serve_locally: ServeLocally, signer: Signer) -> AsyncIterator[Served]:
-    changes = FakeChanges()
-    record, originals, index, embedding = FakeRecord(changes), FakeOriginals(), FakeIndex(), FakeEmbedding()
-    search, watch = Search(embedding, index, record), Watch(record, changes)
-    handler = KnowledgeService(record, Reception(record, originals), search, watch)
-    events = DocumentEvents(Indexing(record, originals, FakeExtraction(), embedding, index))
-    async with serve_locally(partial(add_KnowledgeServiceServicer_to_server, handler)) as channel:
-        yield Served(KnowledgeServiceStub(channel), record, originals, index, embedding, events, signer)
-
-
-def a_file(content: bytes = CONTENT, **changed: object) -> UploadedFile:
-    said = {
-        "request_id": str(uuid4()),
-        "filename": "notes.txt",
-        "size_bytes": len(content),
-        "sha256": hashlib.sha256(content).hexdigest(),
-    }
-    return UploadedFile(**said | changed)
-
-
-def announced(content: bytes = CONTENT, **changed: object) -> UploadDocumentRequest:
-    return UploadDocumentRequest(file=a_file(content, **changed))
-
-
-def chunks_of(content: bytes) -> list[UploadDocumentRequest]:
-    return [UploadDocumentRequest(chunk=content[begin : begin + 10]) for begin in range(0, len(content), 10)]
-
-
-async def stream(parts: Iterable[UploadDocumentRequest]) -> AsyncIterator[UploadDocumentRequest]:
-    for part in parts:
-        yield part
-
-
-async def refusal_of(call: Awaitable[object]) -> Refusal:
-    with pytest.raises(grpc.aio.AioRpcError) as error:
-        await call
-    refusal = refusal_in(error.value)
-    assert refusal, error.value
-    return refusal
+from tests.knowledge.serving import CONTENT, USER, Served, announced, stream
+from tests.refusals import refusal_of
 
 
 async def test_an_uploaded_document_is_queued_indexed_and_found(served: Served) -> None:
@@ -151,108 +50,6 @@ async def test_a_failed_document_says_why(served: Served) -> None:
     assert now.failure.message == "It is broken."
 
 
-@pytest.mark.parametrize(
-    ("parts", "reason"),
-    [
-        ([], Reason.INVALID_FIELD),
-        (chunks_of(CONTENT), Reason.INVALID_FIELD),
-        ([announced(), announced()], Reason.INVALID_FIELD),
-        ([announced(), UploadDocumentRequest()], Reason.INVALID_FIELD),
-        ([announced(), UploadDocumentRequest(chunk=b"")], Reason.INVALID_FIELD),
-        ([announced(), UploadDocumentRequest(chunk=bytes(1024 * 1024 + 1))], Reason.INVALID_FIELD),
-        ([announced(filename="../../etc/passwd")], Reason.INVALID_FIELD),
-        ([announced(filename="a\nb")], Reason.INVALID_FIELD),
-        ([announced(filename="")], Reason.INVALID_FIELD),
-        ([announced(sha256="A" * 64)], Reason.INVALID_FIELD),
-        ([announced(request_id="1")], Reason.INVALID_FIELD),
-        ([announced(b"")], Reason.DOCUMENT_EMPTY),
-        ([announced(size_bytes=MAX_BYTES + 1)], Reason.DOCUMENT_TOO_LARGE),
-        ([announced(size_bytes=2**64 - 1)], Reason.DOCUMENT_TOO_LARGE),
-        ([announced(), *chunks_of(CONTENT[:-1])], Reason.UPLOAD_INCOMPLETE),
-        ([announced(), *chunks_of(CONTENT + b"!")], Reason.UPLOAD_INCOMPLETE),
-        ([announced(), *chunks_of(CONTENT[::-1])], Reason.CHECKSUM_MISMATCH),
-    ],
-)
-async def test_a_bad_upload_is_refused_and_leaves_nothing(
-    served: Served, parts: list[UploadDocumentRequest], reason: Reason
-) -> None:
-    refusal = await refusal_of(served.stub.UploadDocument(stream(parts), **served.me()))
-    assert refusal.reason is reason
-    assert (served.originals.objects, served.record.events) == ({}, [])
-
-
-async def test_a_cancelled_upload_leaves_nothing(served: Served) -> None:
-    arrived = asyncio.Event()
-
-    async def halting() -> AsyncIterator[UploadDocumentRequest]:
-        yield announced()
-        yield chunks_of(CONTENT)[0]
-        arrived.set()
-        await asyncio.Event().wait()
-
-    call = served.stub.UploadDocument(halting(), **served.me())
-    await arrived.wait()
-    call.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await call
-    assert (served.originals.objects, served.record.events) == ({}, [])
-
-
-async def test_a_repeated_upload_returns_the_first_document(served: Served) -> None:
-    request_id = str(uuid4())
-    first = await served.upload(request_id=request_id)
-    assert await served.upload(request_id=request_id) == first
-    parts = [announced(b"other", request_id=request_id), *chunks_of(b"other")]
-    refusal = await refusal_of(served.stub.UploadDocument(stream(parts), **served.me()))
-    assert refusal.reason is Reason.REQUEST_ID_REUSED
-
-
-async def test_a_store_that_is_down_is_said(served: Served) -> None:
-    served.originals.down = True
-    refusal = await refusal_of(served.upload())
-    assert refusal.reason is Reason.STORAGE_UNAVAILABLE
-    assert served.record.events == []
-
-
-async def test_an_upload_in_chunks_becomes_a_document(served: Served) -> None:
-    file = a_file()
-    created = await served.stub.CreateUpload(CreateUploadRequest(file=file), **served.me())
-    received = 0
-    while received < len(CONTENT):
-        append = AppendUploadRequest(
-            upload_id=created.upload_id, offset_bytes=received, chunk=CONTENT[received : received + 10]
-        )
-        received = (await served.stub.AppendUpload(append, **served.me())).received_bytes
-        again = await served.stub.CreateUpload(CreateUploadRequest(file=file), **served.me())
-        assert (again.upload_id, again.received_bytes) == (created.upload_id, received)
-    finish = FinishUploadRequest(upload_id=created.upload_id)
-    document = (await served.stub.FinishUpload(finish, **served.me())).document
-    assert document.sha256 == file.sha256
-    assert (await served.stub.FinishUpload(finish, **served.me())).document == document
-    assert list(served.originals.objects.values()) == [CONTENT]
-
-
-async def test_a_bad_chunk_is_refused(served: Served) -> None:
-    created = await served.stub.CreateUpload(CreateUploadRequest(file=a_file()), **served.me())
-
-    async def refused(claims: dict[str, object] | None = None, **changed: object) -> Refusal:
-        request = AppendUploadRequest(**{"upload_id": created.upload_id, "chunk": b"chunk"} | changed)
-        return await refusal_of(served.stub.AppendUpload(request, **served.me(**claims or {})))
-
-    assert (await refused(offset_bytes=3)).facts["received_bytes"] == "0"
-    assert (await refused(offset_bytes=3)).reason is Reason.UPLOAD_OFFSET_MISMATCH
-    assert (await refused(offset_bytes=2**64 - 1)).reason is Reason.UPLOAD_OFFSET_MISMATCH
-    assert (await refused(chunk=bytes(38))).reason is Reason.DOCUMENT_TOO_LARGE
-    assert (await refused(chunk=b"")).reason is Reason.INVALID_FIELD
-    assert (await refused(upload_id=str(uuid4()))).reason is Reason.UPLOAD_NOT_FOUND
-    assert (await refused(upload_id="no-uuid")).reason is Reason.INVALID_FIELD
-    assert (await refused({"user": uuid4()})).reason is Reason.UPLOAD_NOT_FOUND
-    assert (await refused({"tenant": uuid4()})).reason is Reason.UPLOAD_NOT_FOUND
-    finish = served.stub.FinishUpload(FinishUploadRequest(upload_id=created.upload_id), **served.me())
-    assert (await refusal_of(finish)).reason is Reason.UPLOAD_INCOMPLETE
-    assert served.originals.objects == {}
-
-
 async def test_documents_are_listed_newest_first_page_by_page(served: Served) -> None:
     added = [(await served.upload(filename=f"{number}.txt")).id for number in range(5)]
     listed, token = [], ""
@@ -274,8 +71,10 @@ async def test_documents_are_listed_newest_first_page_by_page(served: Served) ->
         page_token("1"),
         page_token("now", uuid4()),
         page_token("2026-01-01T00:00:00", uuid4()),
+        page_token("0001-01-01T00:00:00+23:59", uuid4()),
         page_token("2026-01-01T00:00:00+00:00", "x"),
     ],
+    ids=["no token", "too short", "no time", "no zone", "before all time", "no id"],
 )
 async def test_a_page_token_of_somebody_else_is_refused(served: Served, token: str) -> None:
     call = served.stub.ListDocuments(ListDocumentsRequest(page_token=token), **served.me())

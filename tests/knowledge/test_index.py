@@ -41,7 +41,7 @@ HOSTILE = (
 
 @pytest.fixture(scope="module")
 async def index(stores: Mesh) -> AsyncIterator[PassageIndex]:
-    async with PassageIndex(f"http://{stores.address('milvus')}").running() as index:
+    async with PassageIndex(f"http://{stores.address('milvus')}") as index:
         yield index
 
 
@@ -151,9 +151,9 @@ async def test_the_collection_survives_a_restart_of_milvus(tmp_path: Path) -> No
     document = a_document()
     async with running(tmp_path, "milvus") as mesh:
         url = f"http://{mesh.address('milvus')}"
-        async with PassageIndex(url).running() as index:
+        async with PassageIndex(url) as index:
             own = await write(index, document, "passage")
-    async with PassageIndex(url).running() as index:
+    async with PassageIndex(url) as index:
         with pytest.raises(Unavailable) as refused:
             await find(index, document.tenant_id, "passage")
         assert refused.value.reason is Reason.SEARCH_UNAVAILABLE

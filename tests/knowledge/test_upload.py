@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import replace
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -139,6 +139,25 @@ async def test_an_upload_goes_on_where_it_stands(reception: Reception) -> None:
             Reason.UPLOAD_OFFSET_MISMATCH,
         )
         assert refusal.facts == {"received_bytes": "10"}
+
+
+async def test_the_same_chunk_twice_at_once_is_accepted_twice(record: FakeRecord) -> None:
+    class Stalling(FakeOriginals):
+        async def put_chunk(self, tenant_id: UUID, upload_id: UUID, offset_bytes: int, chunk: bytes) -> None:
+            await asyncio.sleep(0)
+            await super().put_chunk(tenant_id, upload_id, offset_bytes, chunk)
+
+    reception, member = Reception(record, Stalling()), a_member()
+    upload = await reception.begin(member, a_file(CONTENT))
+    copies = (reception.append(member, upload.id, 0, CONTENT[:10]) for _ in range(3))
+    assert await asyncio.gather(*copies) == [10, 10, 10]
+    other = (
+        reception.append(member, upload.id, 10, CONTENT[10:20]),
+        reception.append(member, upload.id, 10, CONTENT[10:30]),
+    )
+    stands, refusal = await asyncio.gather(*other, return_exceptions=True)
+    assert stands == 20
+    assert isinstance(refusal, WrongState)
 
 
 async def test_a_chunk_beyond_the_announced_size_is_refused(reception: Reception) -> None:

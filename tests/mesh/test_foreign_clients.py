@@ -3,6 +3,8 @@
 import base64
 import hashlib
 import json
+import os
+import re
 import subprocess
 from typing import Any
 from uuid import uuid4
@@ -11,6 +13,7 @@ import httpx
 import pytest
 from google.rpc.error_details_pb2 import ErrorInfo
 
+from stack.mesh import PROJECT
 from tests.mesh.running import PROGRAMS
 from tests.mesh.test_conversations import create
 
@@ -106,6 +109,32 @@ async def test_rest_uploads_in_chunks_finds_and_deletes(rest: httpx.AsyncClient,
     assert (await rest.delete(f"/v1/documents/{document_id}", headers=user.headers)).status_code == 200
     gone = (await rest.post("/v1/documents:search", json=search, headers=user.headers)).json()
     assert not gone.get("passages")
+
+
+def test_the_calls_that_the_readme_shows_work(mesh: Any) -> None:
+    section = (PROJECT / "README.md").read_text().partition("## Calling it")[2].partition("\n## ")[0]
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
+    assert [language for language, _ in blocks] == ["", "", "python"]
+    *shown, (_, program) = blocks
+    script = "\n".join(code for _, code in shown) + '.venv/bin/python -c "$PROGRAM"\n'
+    address = mesh.http.removeprefix("http://")
+    called = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script.replace("127.0.0.1:8080", address)],
+        cwd=PROJECT,
+        env={
+            **os.environ,
+            "PARLEY_DATA_DIR": str(mesh.data_dir),
+            "PROGRAM": program.replace("8080", address.rpartition(":")[2]),
+        },
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert called.returncode == 0, called.stderr
+    by_rest, _, by_program = called.stdout.rpartition("}\n")
+    assert '"completed"' in by_rest
+    assert by_program.strip()
 
 
 async def test_a_browser_from_elsewhere_may_ask_first(rest: httpx.AsyncClient) -> None:

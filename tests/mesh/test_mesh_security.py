@@ -8,7 +8,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from tests.mesh.refusals import reason_of
+from tests.refusals import reason_of
 
 SERVICES = ("auth", "session", "chat", "knowledge", "notification")
 METHODS = {

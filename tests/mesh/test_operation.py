@@ -5,6 +5,8 @@ import ipaddress
 import json
 import re
 import socket
+import subprocess
+from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
 from typing import Any
@@ -17,10 +19,12 @@ import pytest
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
 from parley.chat.v1.chat_service_pb2_grpc import ChatServiceStub
-from tests.mesh.refusals import details_of, reason_of
-from tests.mesh.running import RunningMesh, parley, register
+from stack.mesh import PROJECT, SERVICES, Mesh, Options
+from stack.services import environment
+from tests.mesh.running import PROGRAMS, RunningMesh, register
 from tests.mesh.test_conversations import create
 from tests.mesh.test_turns import events_of, messages_of, new_conversation, question
+from tests.refusals import details_of, reason_of
 
 
 def test_status_shows_every_part_ready(mesh: Any) -> None:
@@ -106,6 +110,22 @@ async def test_without_the_model_the_turn_fails_and_the_question_stays(
     assert mesh.status()["parts"]["triton"]["restarts"] == 1
 
 
+@pytest.mark.parametrize("service", SERVICES)
+def test_check_finds_every_dependency_of_a_service(mesh: Any, service: str) -> None:
+    planned = Mesh(data_dir=mesh.data_dir, options=Options(), ports=mesh.endpoints["ports"])
+    checked = subprocess.run(
+        [PROGRAMS / "python", "-m", f"services.{service}", "--check"],
+        cwd=PROJECT,
+        env=environment(planned, service, f"{service}-1"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert {"ok      PostgreSQL", "ok      NATS"} <= set(checked.stdout.splitlines())
+
+
 async def test_a_killed_service_comes_back(mesh: Any, rest: httpx.AsyncClient, user: Any) -> None:
     made = await create(rest, user, "kept")
     mesh.kill("session-1")
@@ -118,6 +138,8 @@ async def test_a_killed_service_comes_back(mesh: Any, rest: httpx.AsyncClient, u
 
 class Collector(trace_service_pb2_grpc.TraceServiceServicer):
     """An OTLP collector that keeps what it gets."""
+
+    endpoint: str
 
     def __init__(self) -> None:
         self.spans: list[tuple[str, str, str, str, str]] = []  # service, name, trace, span, parent
@@ -132,19 +154,25 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
         return trace_service_pb2.ExportTraceServiceResponse()
 
 
-@pytest.mark.timeout(240)
-async def test_a_second_mesh_stands_beside_the_first_traces_and_keeps_its_data(
-    mesh: Any, tmp_path: Path, rest: httpx.AsyncClient
-) -> None:
-    """Another data directory, two replicas of chat, an OTLP endpoint; stopped, started again, all still there."""
+@pytest.fixture
+def collector() -> Iterator[Collector]:
     collector = Collector()
     server = grpc.server(futures.ThreadPoolExecutor(2))
     trace_service_pb2_grpc.add_TraceServiceServicer_to_server(collector, server)
-    endpoint = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    collector.endpoint = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     server.start()
+    yield collector
+    server.stop(None)
+
+
+@pytest.mark.timeout(240)
+async def test_a_second_mesh_stands_beside_the_first_traces_and_keeps_its_data(
+    mesh: Any, collector: Collector, tmp_path: Path, rest: httpx.AsyncClient
+) -> None:
+    """Another data directory, two replicas of chat, an OTLP endpoint; stopped, started again, all still there."""
     second = RunningMesh(tmp_path / "second")
     options = ("--detach", "--port=0", "--tls-port=0", "--chat-models=echo", "--replicas=chat=2")
-    environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_BSP_SCHEDULE_DELAY": "200"}
+    environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint, "OTEL_BSP_SCHEDULE_DELAY": "200"}
     try:
         up = await asyncio.to_thread(second.parley, "up", *options, **environment)
         assert up.returncode == 0, up.stdout + up.stderr
@@ -174,8 +202,7 @@ async def test_a_second_mesh_stands_beside_the_first_traces_and_keeps_its_data(
         assert again.returncode == 1
         assert "already running" in again.stdout + again.stderr
     finally:
-        await asyncio.to_thread(parley, "down", f"--data-dir={tmp_path / 'second'}")
-        server.stop(None)
+        await asyncio.to_thread(second.parley, "down")
     assert (await rest.get("/healthz")).status_code == 200  # the first one did not notice
 
 

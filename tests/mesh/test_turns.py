@@ -13,7 +13,7 @@ from parley.chat.v1.turn_pb2 import TurnEvent
 from parley.session.v1.session_pb2 import MessageRole, MessageState
 from parley.session.v1.session_service_pb2 import CreateConversationRequest, ListMessagesRequest
 from parley.session.v1.session_service_pb2_grpc import SessionServiceStub
-from tests.mesh.refusals import reason_of
+from tests.refusals import reason_of
 
 
 async def new_conversation(edge: grpc.aio.Channel, user: Any) -> str:

@@ -21,12 +21,12 @@ from services.notification import notification as domain
 from services.notification.follow import Follow
 from services.notification.handlers import NotificationService
 from services.notification.notification import Owner
-from services.shared.errors import Reason, Refusal
+from services.shared.errors import Reason
 from services.shared.pages import page_token
-from services.shared.serving.status import refusal_in
 from tests.conftest import ServeLocally, Signer
 from tests.notification.conftest import NOON, an_owner, fill
 from tests.notification.fakes import FakeNotifications, FakeWakeUps
+from tests.refusals import refusal_of
 
 Watch = grpc.aio.UnaryStreamCall
 
@@ -62,14 +62,6 @@ async def served(
     handler = NotificationService(notifications, Follow(notifications, wake_ups))
     async with serve_locally(partial(add_NotificationServiceServicer_to_server, handler)) as channel:
         yield Served(NotificationServiceStub(channel), notifications, wake_ups, signer, an_owner())
-
-
-async def _refused(call: object) -> Refusal:
-    with pytest.raises(grpc.aio.AioRpcError) as failed:
-        await call  # type: ignore[misc]
-    refusal = refusal_in(failed.value)
-    assert refusal, failed.value
-    return refusal
 
 
 async def _sequences(watch: Watch, count: int) -> list[int]:
@@ -137,20 +129,20 @@ async def test_every_kind_of_entry_is_shown_whole(served: Served) -> None:
     "token", ["x", "%%%", page_token("0"), page_token(2**63), page_token("-1"), page_token("²"), page_token(1, 2)]
 )
 async def test_a_page_token_of_another_make_is_refused(served: Served, token: str) -> None:
-    assert (await _refused(served.list(page_token=token))).reason is Reason.PAGE_TOKEN_INVALID
+    assert (await refusal_of(served.list(page_token=token))).reason is Reason.PAGE_TOKEN_INVALID
 
 
 async def test_a_page_over_the_limit_is_refused(served: Served) -> None:
-    assert (await _refused(served.list(page_size=101))).reason is Reason.INVALID_FIELD
+    assert (await refusal_of(served.list(page_size=101))).reason is Reason.INVALID_FIELD
 
 
 async def test_a_place_beyond_any_feed_is_refused(served: Served) -> None:
-    assert (await _refused(served.watch(2**63).read())).reason is Reason.INVALID_FIELD
+    assert (await refusal_of(served.watch(2**63).read())).reason is Reason.INVALID_FIELD
 
 
 async def test_a_watch_without_a_token_is_refused(served: Served) -> None:
     call = served.stub.WatchNotifications(WatchNotificationsRequest(), timeout=5)
-    assert (await _refused(call.read())).reason is Reason.TOKEN_MISSING
+    assert (await refusal_of(call.read())).reason is Reason.TOKEN_MISSING
 
 
 async def test_a_watch_gives_what_is_stored_and_then_what_comes(served: Served) -> None:
@@ -178,7 +170,7 @@ async def test_a_watch_ends_with_the_access_token(served: Served) -> None:
     await fill(served.notifications, served.owner, "a")
     watch = served.watch(exp=time.time() + 0.3)
     assert await _sequences(watch, 1) == [1]
-    assert (await _refused(watch.read())).reason is Reason.TOKEN_EXPIRED
+    assert (await refusal_of(watch.read())).reason is Reason.TOKEN_EXPIRED
     assert served.wake_ups.deserted.is_set()
 
 

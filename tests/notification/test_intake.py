@@ -63,13 +63,25 @@ def test_every_event_of_the_durable_is_shown() -> None:
     assert set(durable.event_types) == set(SHOWN)
 
 
-async def test_an_unknown_event_is_passed_over_and_logged(fake_feeds: Fakes, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("kind", "payload"),
+    [
+        ("parley.campaigns.v1.CampaignStarted", b"\xff"),
+        ("parley.chat.v1.TurnCompleted", TurnCompleted(user_id=str(USER), turn_id=str(TWO)).SerializeToString()),
+    ],
+    ids=["unknown type", "answer without words"],
+)
+async def test_an_event_that_says_nothing_to_users_is_passed_over_and_logged(
+    fake_feeds: Fakes, caplog: pytest.LogCaptureFixture, kind: str, payload: bytes
+) -> None:
     notifications, _ = fake_feeds
-    event = _event("parley.campaigns.v1.CampaignStarted", b"\xff", an_owner())
+    owner = Owner(uuid4(), USER)
+    event = _event(kind, payload, owner)
     with caplog.at_level(logging.WARNING):
         await Intake(notifications).take(event)
     (record,) = caplog.records
-    assert record.facts["event_type"] == event.type
+    assert record.facts["event_type"] == kind
+    assert not await notifications.after(owner, 0, 10)
 
 
 @pytest.mark.parametrize("payload", [b"\xff\xff", DocumentIndexed(user_id="nobody").SerializeToString()])

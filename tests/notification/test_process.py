@@ -86,8 +86,13 @@ async def test_it_stops_on_the_signal_and_logs_json_alone(process: Process) -> N
     assert {line["service"] for line in lines} == {"notification"}
 
 
-async def test_check_says_what_works(postgres: Mesh) -> None:
-    assert await _run(postgres, "--check") == (0, "ok      PostgreSQL\n")
+async def test_check_says_what_works_and_what_is_needed_only_later(postgres: Mesh) -> None:
+    status, output = await _run(postgres, "--check")
+    assert status == 1  # there is no NATS, without which the service is ready all the same
+    said = [line for line in output.splitlines() if not line.startswith("{")]
+    assert said[0] == "ok      PostgreSQL"
+    assert said[1].startswith("failed  NATS: ")
+    assert said[2].strip() == "Start NATS and check PARLEY_NATS_URL and the three PARLEY_TLS_*_FILE."
 
 
 async def test_check_says_what_to_do_when_it_does_not(postgres: Mesh) -> None:

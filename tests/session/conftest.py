@@ -3,16 +3,25 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID, uuid4
 
+import grpc
 import pytest
 
 from parley.session.v1 import session_events_pb2
+from parley.session.v1.session_service_pb2_grpc import SessionServiceStub, add_SessionServiceServicer_to_server
+from parley.session.v1.turn_record_service_pb2_grpc import (
+    TurnRecordServiceStub,
+    add_TurnRecordServiceServicer_to_server,
+)
 from services.session.conversation import Conversation, Conversations, Owner, create_conversation
+from services.session.handlers import RULES, SessionService, TurnRecordService
 from services.session.message import Message, Messages, State
 from services.session.store import StoredConversations, StoredMessages, StoredTurns
 from services.session.turn import Answer, OpenedTurn, Question, Turns, close_turn, open_turn
 from services.shared.postgres.database import Database
+from tests.conftest import ServeLocally, Signer
 from tests.session.fakes import FakeConversations, FakeMessages, FakeRecord, FakeTurns
 
 Fact = tuple[str, dict[str, str]]
@@ -96,3 +105,34 @@ def _fact(row: dict) -> Fact:
 @pytest.fixture(params=["fake", "postgres"])
 def record(request: pytest.FixtureRequest) -> Record:
     return request.getfixturevalue("fake_record" if request.param == "fake" else "real_record")
+
+
+Metadata = tuple[tuple[str, str], ...]
+TENANT, USER = uuid4(), uuid4()
+
+
+@pytest.fixture
+async def channel(serve_locally: ServeLocally, fake_record: Record) -> AsyncIterator[grpc.aio.Channel]:
+    users = SessionService(fake_record.conversations, fake_record.messages)
+    chat = TurnRecordService(fake_record.turns)
+    register = (
+        partial(add_SessionServiceServicer_to_server, users),
+        partial(add_TurnRecordServiceServicer_to_server, chat),
+    )
+    async with serve_locally(*register, rules=RULES) as channel:
+        yield channel
+
+
+@pytest.fixture
+def sessions(channel: grpc.aio.Channel) -> SessionServiceStub:
+    return SessionServiceStub(channel)
+
+
+@pytest.fixture
+def turns(channel: grpc.aio.Channel) -> TurnRecordServiceStub:
+    return TurnRecordServiceStub(channel)
+
+
+@pytest.fixture
+def me(signer: Signer) -> Metadata:
+    return signer.metadata(tenant=TENANT, user=USER)

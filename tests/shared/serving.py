@@ -1,12 +1,10 @@
-"""A service whose methods are given by each test, and how to read a failed call."""
+"""A service whose methods are given by each test, and calls of it."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 
 import grpc
-import pytest
-from google.protobuf.message import Message
-from google.rpc import error_details_pb2, status_pb2
+from prometheus_client import REGISTRY
 
 from parley.notification.v1.notification_service_pb2 import (
     ListNotificationsRequest,
@@ -16,6 +14,7 @@ from parley.notification.v1.notification_service_pb2 import (
 )
 from parley.notification.v1.notification_service_pb2_grpc import (
     NotificationServiceServicer,
+    NotificationServiceStub,
     add_NotificationServiceServicer_to_server,
 )
 
@@ -53,28 +52,19 @@ class Given(NotificationServiceServicer):
         return partial(add_NotificationServiceServicer_to_server, self)
 
 
-async def failure_of(call: Awaitable[object]) -> grpc.aio.AioRpcError:
-    """The error that the call ends with."""
-    with pytest.raises(grpc.aio.AioRpcError) as failed:
-        await call
-    return failed.value
+def bearer(token: str) -> tuple[tuple[str, str], ...]:
+    return (("authorization", f"Bearer {token}"),)
 
 
-def details_of(error: grpc.aio.AioRpcError) -> dict[str, Message]:
-    """The rich details of a failed call by message name."""
-    found: dict[str, Message] = {}
-    for key, value in error.trailing_metadata() or ():
-        if key == "grpc-status-details-bin":
-            status = status_pb2.Status.FromString(value)
-            assert (status.code, status.message) == (error.code().value[0], error.details())
-            for packed in status.details:
-                name = packed.TypeName().rpartition(".")[2]
-                found[name] = getattr(error_details_pb2, name)()
-                packed.Unpack(found[name])
-    return found
+def calls_counted(method: str, code: str) -> float:
+    """How many calls of the method ended so, by the metrics."""
+    labels = {"method": method, "code": code}
+    return REGISTRY.get_sample_value("parley_rpc_duration_seconds_count", labels) or 0
 
 
-def reason_of(error: grpc.aio.AioRpcError) -> str:
-    """The machine-readable reason of a failed call; empty when it carries none."""
-    info = details_of(error).get("ErrorInfo")
-    return info.reason if info else ""
+async def list_once(
+    channel: grpc.aio.Channel, metadata: tuple[tuple[str, str], ...] = (), timeout: float = 10
+) -> object:
+    return await NotificationServiceStub(channel).ListNotifications(
+        ListNotificationsRequest(), metadata=metadata, timeout=timeout
+    )

@@ -17,7 +17,8 @@ from services.shared.serving.settings import ServingSettings
 from stack import authority
 from stack.mesh import Mesh, Options, pick_ports
 from tests.conftest import Signer
-from tests.shared.serving import NAME, Given, failure_of, reason_of
+from tests.refusals import failure_of, reason_of
+from tests.shared.serving import NAME, Given
 
 
 def _mesh(folder: Path) -> Mesh:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from services.shared.serving.settings import SettingsError, read_settings
+from services.shared.serving.settings import SettingsError, TlsSettings, read_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,3 +58,11 @@ def test_all_faults_are_named_at_once() -> None:
         "PARLEY_REFLECTION='yes': must be 0 or 1",
         "PARLEY_REPLICAS='two': invalid literal for int() with base 10: 'two'",
     ]
+
+
+@pytest.mark.parametrize("forgotten", ["CA", "CERT", "KEY"])
+def test_a_forgotten_certificate_file_never_means_plaintext(forgotten: str) -> None:
+    environ = {f"PARLEY_TLS_{name}_FILE": f"/tls/{name}.pem" for name in ("CA", "CERT", "KEY")}
+    assert read_settings(TlsSettings, environ).tls_key_file == Path("/tls/KEY.pem")
+    with pytest.raises(SettingsError, match="all three"):
+        read_settings(TlsSettings, environ | {f"PARLEY_TLS_{forgotten}_FILE": ""})

@@ -9,7 +9,8 @@ from services.shared import errors
 from services.shared.errors import Reason, Refusal
 from services.shared.serving.status import refusal_in
 from tests.conftest import ServeLocally, Signer
-from tests.shared.serving import LIST, Context, Given, details_of, failure_of
+from tests.refusals import details_of, failure_of
+from tests.shared.serving import LIST, Context, Given
 
 CODES = {
     errors.NotFound: grpc.StatusCode.NOT_FOUND,

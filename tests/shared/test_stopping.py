@@ -23,7 +23,8 @@ from services.shared.serving.server import Check, Service, serve
 from services.shared.serving.settings import ServingSettings
 from stack.mesh import pick_ports
 from tests.conftest import Signer
-from tests.shared.serving import NAME, WATCH, Context, Given, failure_of, reason_of
+from tests.refusals import failure_of, reason_of
+from tests.shared.serving import NAME, WATCH, Context, Given
 
 EAGER = [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.min_reconnect_backoff_ms", 50)]
 SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING

@@ -114,6 +114,16 @@ def test_lost_secret_is_made_again_and_the_others_stay(mesh):
     assert mesh.secret("s3-secret-key") == kept
 
 
+def test_damaged_signing_key_is_made_again(mesh):
+    path = mesh.secret_file("signing-key.pem")
+    path.write_text("-----BEGIN PRIVATE KEY-----\ncut off")
+    authority.ensure(mesh)
+    [published] = json.loads((mesh.data_dir / "jwks.json").read_text())["keys"]
+    token = jwt.encode({"sub": "u"}, mesh.secret("signing-key.pem"), algorithm="EdDSA")
+    assert jwt.decode(token, jwt.PyJWK(published).key, algorithms=["EdDSA"]) == {"sub": "u"}
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
 def test_published_key_verifies_what_the_signing_key_signs(mesh, tmp_path):
     [key] = json.loads((tmp_path / "jwks.json").read_text())["keys"]
     assert (key["kty"], key["crv"], key["alg"], key["use"]) == ("OKP", "Ed25519", "EdDSA", "sig")

@@ -44,6 +44,58 @@ def test_replicas_that_make_no_sense_are_refused(tmp_path, replicas):
     assert f"'{replicas}' is not SERVICE=NUMBER" in ran.stderr
 
 
+@pytest.mark.parametrize("models", ["", ",", "nope", "chat,embedding"])
+def test_models_that_no_chat_can_use_are_refused(tmp_path, models):
+    ran = parley("up", f"--chat-models={models}", data_dir=tmp_path)
+    assert ran.returncode == 2
+    assert f"'{models}' is not a list of models of chat, echo" in ran.stderr
+
+
+def test_both_ports_of_the_edge_can_not_be_one(tmp_path):
+    ran = parley("up", "--port=18080", "--tls-port=18080", data_dir=tmp_path)
+    assert ran.returncode == 2
+    assert "18080 is the plaintext port, too" in ran.stderr
+
+
+@pytest.mark.parametrize("detach", [[], ["--detach"]], ids=["foreground", "detached"])
+@pytest.mark.parametrize("folder", ["file/mesh", "/proc/mesh"])
+def test_a_folder_that_can_not_be_is_named(tmp_path, folder, detach):
+    (tmp_path / "file").touch()
+    ran = parley("up", *detach, "--port=0", "--tls-port=0", data_dir=tmp_path / folder)
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("Cannot use ")
+    assert str(tmp_path / folder) in ran.stderr
+    assert "Choose another folder with --data-dir." in ran.stderr
+
+
+@pytest.mark.parametrize("folder", ["my mesh", "it's", 'a"b', "$HOME", "a;b"])
+def test_a_folder_that_a_shell_would_misread_is_refused(tmp_path, folder):
+    ran = parley("up", data_dir=tmp_path / folder)
+    assert ran.returncode == 1
+    assert ran.stderr.startswith(f"Cannot start in {tmp_path / folder}: ")
+
+
+@pytest.mark.parametrize("damage", ["", "[]", "\xff"])
+def test_damaged_files_of_a_running_mesh_stop_no_command(tmp_path, damage):
+    for name in ("status.json", "endpoints.json", "client-session.json"):
+        (tmp_path / name).write_bytes(damage.encode("latin-1"))
+    with lock.hold(tmp_path):
+        status = parley("status", "--json", data_dir=tmp_path)
+        assert (status.returncode, json.loads(status.stdout)["pid"]) == (1, os.getpid())
+        assert parley("status", data_dir=tmp_path).stdout.startswith("starting")
+        token = parley("token", data_dir=tmp_path)
+    assert token.returncode == 1
+    assert f"{tmp_path / 'endpoints.json'} is damaged" in token.stderr
+
+
+def test_a_damaged_session_is_no_session(tmp_path):
+    (tmp_path / "endpoints.json").write_text('{"edge": {"http": "http://127.0.0.1:9"}}')
+    for damage in ("{", "[]", '{"access_token": "x"}'):
+        (tmp_path / "client-session.json").write_text(damage)
+        ran = parley("token", data_dir=tmp_path)
+        assert (ran.returncode, ran.stderr.strip()) == (1, "Sign in first: `parley login`.")
+
+
 def test_status_and_down_without_a_mesh(tmp_path):
     status = parley("status", "--json", data_dir=tmp_path)
     assert (status.returncode, json.loads(status.stdout)["state"]) == (1, "stopped")

@@ -1,176 +1,24 @@
-"""The models on the real Triton, asked as chat and knowledge ask them: KServe v2 over mutual TLS."""
+"""The models on the real Triton, asked as chat and knowledge ask them."""
 
 import asyncio
-import json
-import os
-import signal
-import socket
-import ssl
-import struct
 import time
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
-from types import SimpleNamespace
 
 import grpc
 import numpy as np
-import psutil
 import pytest
-from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from services.shared.serving.tls import channel_credentials
-from stack import authority, catalog, triton
-from stack.mesh import Mesh, Options
-from stack.part import Part
+from tests.stack.conftest import CHAT_MODELS
+from tests.stack.kserve import Refused, assistant, order, text_of, user
 
-CHAT_MODELS = ("chat", "echo")
 SLOTS = 4
 """Of the model `chat`; see its config.pbtxt."""
+
+
 LONG_TOKENS = 1500
-TIMEOUT_S = 30
-
-
-@pytest.fixture(scope="module")
-async def mesh(tmp_path_factory) -> AsyncIterator[Mesh]:
-    """In the loop of the tests, so that the supervisor lives meanwhile."""
-
-    def part(mesh: Mesh) -> Part:
-        return triton.part(replace(mesh, options=replace(mesh.options, chat_models=CHAT_MODELS)))
-
-    async with catalog.running(tmp_path_factory.mktemp("mesh"), part) as mesh:
-        yield mesh
-
-
-def open_channel(mesh: Mesh, name: str, owner: Mesh | None = None) -> grpc.aio.Channel:
-    """With the certificate of this name, of the mesh itself unless told."""
-    owner = owner or mesh
-    files = SimpleNamespace(
-        tls_ca_file=mesh.ca_file, tls_cert_file=owner.cert_file(name), tls_key_file=owner.key_file(name)
-    )
-    options = [("grpc.ssl_target_name_override", "triton"), ("grpc.max_reconnect_backoff_ms", 1_000)]
-    return grpc.aio.secure_channel(mesh.address("triton"), channel_credentials(files), options)
-
-
-@pytest.fixture(scope="module")
-async def models(mesh) -> AsyncIterator["Models"]:
-    async with open_channel(mesh, "chat") as channel:
-        yield Models(channel)
-
-
-@dataclass(frozen=True)
-class Piece:
-    """One response of a turn, and when it came."""
-
-    text: str
-    completion_tokens: int
-    prompt_tokens: int
-    finish_reason: str
-    at_s: float
-
-
-class Refused(Exception):
-    """The error message of a response."""
-
-
-class Turn:
-    def __init__(self, call: grpc.aio.StreamStreamCall) -> None:
-        self.call = call
-        self.completion_tokens = 0
-
-    async def next_piece(self) -> Piece | None:
-        """None at the end. Raises Refused."""
-        message = await self.call.read()
-        if message is grpc.aio.EOF:
-            return None
-        if message.error_message:
-            raise Refused(message.error_message)
-        response = message.infer_response
-        raw = {output.name: data for output, data in zip(response.outputs, response.raw_output_contents, strict=True)}
-        completion_tokens, prompt_tokens = (
-            struct.unpack("<i", raw[name])[0] for name in ("completion_tokens", "prompt_tokens")
-        )
-        self.completion_tokens = completion_tokens
-        text, finish_reason = (raw[name][4:].decode() for name in ("text", "finish_reason"))
-        return Piece(text, completion_tokens, prompt_tokens, finish_reason, time.monotonic())
-
-    async def pieces(self) -> list[Piece]:
-        found = []
-        while piece := await self.next_piece():
-            found.append(piece)
-        return found
-
-
-class Models:
-    """The generated client, with requests in its terms."""
-
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self.stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-
-    def start(
-        self,
-        model: str,
-        messages: list[dict[str, str]] | bytes,
-        *,
-        max_tokens: int = 64,
-        temperature: float | None = None,
-        interval_ms: int | None = None,
-        metadata: tuple[tuple[str, str], ...] = (),
-    ) -> Turn:
-        if not isinstance(messages, bytes):
-            messages = json.dumps(messages).encode()
-        request = service_pb2.ModelInferRequest(model_name=model)
-        add(request, "messages", "BYTES", [1], string(messages))
-        add(request, "max_tokens", "INT32", [1], struct.pack("<i", max_tokens))
-        if temperature is not None:
-            add(request, "temperature", "FP32", [1], struct.pack("<f", temperature))
-        if interval_ms is not None:
-            add(request, "interval_ms", "INT32", [1], struct.pack("<i", interval_ms))
-        return Turn(self.stub.ModelStreamInfer(iter([request]), timeout=TIMEOUT_S, metadata=metadata))
-
-    async def say(self, model: str, messages: list[dict[str, str]] | bytes, **options: object) -> list[Piece]:
-        """The whole answer. Raises Refused."""
-        return await self.start(model, messages, **options).pieces()
-
-    async def embed(self, *texts: str | bytes) -> np.ndarray:
-        request = service_pb2.ModelInferRequest(model_name="embedding")
-        values = [text.encode() if isinstance(text, str) else text for text in texts]
-        add(request, "text", "BYTES", [len(values), 1], b"".join(map(string, values)))
-        response = await self.stub.ModelInfer(request, timeout=TIMEOUT_S)
-        [output] = response.outputs
-        assert (output.name, output.datatype) == ("embedding", "FP32")
-        return np.frombuffer(response.raw_output_contents[0], np.float32).reshape(output.shape)
-
-
-def add(request: service_pb2.ModelInferRequest, name: str, datatype: str, shape: list[int], raw: bytes) -> None:
-    request.inputs.add(name=name, datatype=datatype, shape=shape)
-    request.raw_input_contents.append(raw)
-
-
-def string(value: bytes) -> bytes:
-    return struct.pack("<I", len(value)) + value
-
-
-def user(text: str) -> dict[str, str]:
-    return {"role": "user", "content": text}
-
-
-def assistant(text: str) -> dict[str, str]:
-    return {"role": "assistant", "content": text}
-
-
-def text_of(pieces: list[Piece]) -> str:
-    return "".join(piece.text for piece in pieces)
-
-
-def order(tokens: int, tokens_per_s: float) -> list[dict[str, str]]:
-    return [user(f"tokens={tokens} tokens_per_s={tokens_per_s:g}")]
 
 
 def numbers(tokens: int) -> str:
     return " ".join(str(number) for number in range(1, tokens + 1))
-
-
-# echo
 
 
 async def test_echo_streams_the_ordered_words_one_by_one_and_none_before_it_is_due(models):
@@ -219,9 +67,6 @@ async def test_echo_continues_what_the_assistant_has_said(models):
     assert text_of(ordered) == " 4 5"
     repeated = await models.say("echo", [user("one two three"), assistant("one two")])
     assert text_of(repeated) == " three"
-
-
-# The contract of every chat model
 
 
 @pytest.mark.parametrize("model", CHAT_MODELS)
@@ -292,9 +137,6 @@ async def test_refusal_ends_the_stream_with_its_status_where_the_caller_asks_for
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-# chat
-
-
 async def test_chat_continues_what_the_assistant_has_said(models):
     question, start = user("What is the capital of France?"), "The capital of France is"
     pieces = await models.say("chat", [question, assistant(start)], temperature=0)
@@ -358,9 +200,6 @@ async def test_cancelled_turn_leaves_its_slot_to_the_one_that_waits(models):
         await asyncio.gather(*readers, return_exceptions=True)
 
 
-# embedding
-
-
 async def test_embeddings_have_384_places_and_length_1(models):
     embeddings = await models.embed("The cat sat on the mat.", "", "שלום", "word " * 1000)
     assert embeddings.shape == (4, 384)
@@ -395,99 +234,3 @@ async def test_text_that_is_not_utf8_is_refused(models):
         await models.embed(b"caf\xe9")
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert (await models.embed("café")).shape == (1, 384)
-
-
-# Who may ask, and for what
-
-CLOSED = {
-    "RepositoryIndex": service_pb2.RepositoryIndexRequest(),
-    "RepositoryModelLoad": service_pb2.RepositoryModelLoadRequest(model_name="echo"),
-    "RepositoryModelUnload": service_pb2.RepositoryModelUnloadRequest(model_name="echo"),
-    "SystemSharedMemoryStatus": service_pb2.SystemSharedMemoryStatusRequest(),
-    "SystemSharedMemoryRegister": service_pb2.SystemSharedMemoryRegisterRequest(name="x", key="/x", byte_size=1),
-    "SystemSharedMemoryUnregister": service_pb2.SystemSharedMemoryUnregisterRequest(),
-    "CudaSharedMemoryStatus": service_pb2.CudaSharedMemoryStatusRequest(),
-    "CudaSharedMemoryRegister": service_pb2.CudaSharedMemoryRegisterRequest(name="x", byte_size=1),
-    "CudaSharedMemoryUnregister": service_pb2.CudaSharedMemoryUnregisterRequest(),
-    "TraceSetting": service_pb2.TraceSettingRequest(),
-    "LogSettings": service_pb2.LogSettingsRequest(),
-}
-
-
-@pytest.mark.parametrize("call", CLOSED)
-async def test_call_that_manages_the_server_is_closed(models, call):
-    for metadata in ((), (("triton-grpc-protocol-closed", "guess"),)):
-        with pytest.raises(grpc.aio.AioRpcError, match="protocol is restricted"):
-            await getattr(models.stub, call)(CLOSED[call], timeout=TIMEOUT_S, metadata=metadata)
-    ready = await models.stub.ModelReady(service_pb2.ModelReadyRequest(name="echo"), timeout=TIMEOUT_S)
-    assert ready.ready
-
-
-async def is_served(channel: grpc.aio.Channel) -> bool:
-    async with channel:
-        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-        try:
-            await stub.ServerLive(service_pb2.ServerLiveRequest(), timeout=TIMEOUT_S)
-        except grpc.aio.AioRpcError as error:
-            assert error.code() is grpc.StatusCode.UNAVAILABLE
-            return False
-        return True
-
-
-async def test_only_chat_and_knowledge_are_served(mesh):
-    served = {name for name in authority.WORKLOADS if await is_served(open_channel(mesh, name))}
-    assert served == {"chat", "knowledge"}
-
-
-async def test_chat_of_another_mesh_is_refused(mesh, tmp_path):
-    other = Mesh(data_dir=tmp_path, options=Options(), ports={})
-    authority.ensure(other)
-    assert not await is_served(open_channel(mesh, "chat", owner=other))
-
-
-async def test_client_without_a_certificate_is_refused(mesh):
-    credentials = grpc.ssl_channel_credentials(mesh.ca_file.read_bytes())
-    options = [("grpc.ssl_target_name_override", "triton")]
-    assert not await is_served(grpc.aio.secure_channel(mesh.address("triton"), credentials, options))
-
-
-async def test_tls_before_1_3_is_refused(mesh):
-    client = ssl.create_default_context(cafile=mesh.ca_file)
-    client.load_cert_chain(mesh.cert_file("chat"), mesh.key_file("chat"))
-    client.set_alpn_protocols(["h2"])
-    assert shake_hands(mesh, client) == "TLSv1.3"
-    client.maximum_version = ssl.TLSVersion.TLSv1_2
-    with pytest.raises(ssl.SSLError):
-        shake_hands(mesh, client)
-
-
-def shake_hands(mesh: Mesh, client: ssl.SSLContext) -> str | None:
-    with (
-        socket.create_connection(("127.0.0.1", mesh.ports["triton"]), timeout=5) as plain,
-        client.wrap_socket(plain, server_hostname="triton") as secure,
-    ):
-        return secure.version()
-
-
-# Failure
-
-
-def status(mesh: Mesh) -> dict:
-    return json.loads((mesh.data_dir / "status.json").read_text())["parts"]["triton"]
-
-
-async def test_death_of_one_model_ends_its_turns_and_brings_all_models_back(mesh, models):
-    before = psutil.Process(status(mesh)["pid"])
-    [process] = [child for child in before.children() if "/models/echo/" in " ".join(child.cmdline())]
-    turn = models.start("echo", order(100_000, 50))
-    assert await turn.next_piece()
-    os.kill(process.pid, signal.SIGKILL)
-    with pytest.raises((Refused, grpc.aio.AioRpcError)):
-        await turn.pieces()
-    async with asyncio.timeout(TIMEOUT_S):
-        while (now := status(mesh))["restarts"] != 1 or now["state"] != "ready":
-            await asyncio.sleep(0.05)
-    assert not before.is_running()
-    await models.stub.ServerReady(service_pb2.ServerReadyRequest(), timeout=TIMEOUT_S, wait_for_ready=True)
-    assert text_of(await models.say("echo", order(3, 0))) == "1 2 3"
-    assert (await models.embed("text")).shape == (1, 384)

@@ -3,11 +3,9 @@
 import asyncio
 import os
 import ssl
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import asyncpg
 import httpx
 import psutil
 import pytest
@@ -16,7 +14,7 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from services.shared.events.streams import DURABLES, STREAM, subject_of
-from stack import authority, catalog, milvus, nats, postgres, programs, s3, valkey
+from stack import authority, catalog, milvus, nats, postgres, s3, valkey
 from stack.mesh import SERVICES, Mesh, Options, open_mesh
 from stack.process import leftovers
 from stack.supervisor import Supervisor
@@ -54,82 +52,6 @@ def test_no_secret_is_on_a_command_line(mesh):
     secrets = [mesh.secret(name) for name in authority.SECRETS]
     lines = [" ".join(process.cmdline()) for process in processes(mesh)]
     assert not [line for line in lines for secret in secrets if secret in line]
-
-
-# PostgreSQL
-
-
-@pytest.mark.parametrize("service", SERVICES)
-async def test_role_works_in_its_own_schema(mesh, service):
-    connection = await postgres.connect(mesh, service)
-    try:
-        await connection.execute("CREATE TABLE IF NOT EXISTS things (id int); INSERT INTO things VALUES (1)")
-        where = "SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = 'things'::regclass"
-        assert await connection.fetchval(where) == service
-        assert await connection.fetchval("SHOW synchronous_commit") == "on"
-    finally:
-        await connection.close()
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "SELECT * FROM auth.users",
-        "CREATE TABLE auth.mine ()",
-        "CREATE TABLE public.mine ()",
-        "CREATE SCHEMA mine",
-        "CREATE ROLE mine",
-        "SET ROLE auth",
-        "GRANT auth TO session",
-        "DROP SCHEMA auth CASCADE",
-        "CREATE TEMP TABLE mine ()",
-        "SELECT pg_read_file('postgresql.conf')",
-        "COPY (SELECT 1) TO PROGRAM 'true'",
-        "SELECT * FROM pg_authid",
-        "ALTER SYSTEM SET fsync = off",
-    ],
-)
-async def test_role_of_session_cannot(mesh, statement):
-    owner = await postgres.connect(mesh, "auth")
-    await owner.execute("CREATE TABLE IF NOT EXISTS users (password text)")
-    await owner.close()
-    connection = await postgres.connect(mesh, "session")
-    try:
-        with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await connection.execute(statement)
-    finally:
-        await connection.close()
-
-
-@pytest.mark.parametrize("database", ["postgres", "template1"])
-async def test_role_cannot_connect_to_another_database(mesh, database):
-    with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError):
-        await postgres.connect(mesh, "session", database)
-
-
-async def test_wrong_password_is_refused(mesh):
-    with pytest.raises(asyncpg.InvalidPasswordError):
-        await asyncpg.connect(dsn=postgres.dsn(mesh, "session"), password="guess", ssl=False)
-
-
-async def test_making_the_roles_again_keeps_data_and_takes_a_new_password(mesh):
-    mesh.secret_file("postgres-notification").write_text("another\n")
-    await postgres.part(mesh).after_ready()
-    connection = await postgres.connect(mesh, "notification")
-    await connection.close()
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root starts PostgreSQL as another user")
-def test_postgres_of_root_runs_as_nobody_with_one_capability_at_most(mesh):
-    [server] = [p for p in processes(mesh) if p.cmdline()[0].endswith("postgres") and p.ppid() == os.getpid()]
-    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{server.pid}/status").read_text().splitlines())
-    assert server.username() == "nobody"
-    assert int(status["CapEff"], 16).bit_count() <= 1
-    assert int(status["CapBnd"], 16) & ~int(status["CapEff"], 16) == 0 or status["NoNewPrivs"] == "1"
-    assert status["NoNewPrivs"] == "1"
-
-
-# Valkey
 
 
 async def test_chat_uses_its_own_keys(mesh):
@@ -171,9 +93,6 @@ async def test_client_without_a_password_is_refused(mesh):
     async with redis.asyncio.Redis(port=mesh.ports["valkey"], retry=None) as client:
         with pytest.raises(redis.exceptions.AuthenticationError):
             await client.get("turn:1")
-
-
-# NATS
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -266,17 +185,11 @@ async def _ignore(error: Exception) -> None:
     """nats-py prints what nobody takes."""
 
 
-# S3
-
-
 async def test_unsigned_request_is_refused(mesh):
     async with httpx.AsyncClient() as client:
         response = await client.put(f"http://{mesh.address('s3')}/{s3.BUCKET}/x", content=b"x")
     assert 400 <= response.status_code < 500
     assert not list((mesh.data_dir / "s3" / "buckets" / s3.BUCKET).iterdir())
-
-
-# Restart
 
 
 async def test_data_outlives_a_restart_and_a_kill(tmp_path):
@@ -318,19 +231,3 @@ async def check_kept(mesh: Mesh) -> None:
     await client.close()
     async with valkey.connect(mesh, "chat") as turns:
         assert await turns.xlen("turn:1:log") == 1
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root starts PostgreSQL as another user")
-@pytest.mark.parametrize("dropped", ["", "-dac_read_search"], ids=["full root", "root of a container"])
-def test_root_starts_postgres_below_folders_that_nobody_cannot_enter(tmp_path, dropped):
-    closed = tmp_path / "home"
-    closed.mkdir(mode=0o700)
-    code = (
-        "import sys; from pathlib import Path; from stack import catalog\n"
-        "with catalog.started(Path(sys.argv[1]), 'postgres'): print('answered')"
-    )
-    bounding = ["setpriv", f"--bounding-set={dropped}", f"--inh-caps={dropped}"] if dropped else []
-    ran = subprocess.run(
-        [*bounding, programs.script("python"), "-c", code, closed / "data"], capture_output=True, text=True
-    )
-    assert ran.stdout == "answered\n", ran.stderr

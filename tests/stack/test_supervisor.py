@@ -41,8 +41,8 @@ def helper(folder: Path, name: str, script: str = SERVER, *, waits_for: str = ""
 
 
 @contextlib.asynccontextmanager
-async def supervised(folder: Path, *parts: Part) -> AsyncIterator[Supervisor]:
-    supervisor = Supervisor(parts, folder, first_pause_s=0.05)
+async def supervised(folder: Path, *parts: Part, ask_interval_s: float = 60) -> AsyncIterator[Supervisor]:
+    supervisor = Supervisor(parts, folder, first_pause_s=0.05, ask_interval_s=ask_interval_s)
     await supervisor.start()
     try:
         yield supervisor
@@ -105,6 +105,16 @@ async def test_killed_part_is_started_again_and_shown(tmp_path):
         assert part["last_end"] == "was ended by SIGKILL"
         assert children
         assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
+
+
+async def test_part_that_hangs_is_shown_until_it_answers_again(tmp_path):
+    async with supervised(tmp_path, helper(tmp_path, "store"), ask_interval_s=0.01):
+        (tmp_path / "store.up").unlink()
+        await until(lambda: status(tmp_path)["parts"]["store"]["state"] == "not answering")
+        assert status(tmp_path)["state"] == "degraded"
+        (tmp_path / "store.up").touch()
+        await until(lambda: status(tmp_path)["state"] == "ready")
+        assert status(tmp_path)["parts"]["store"]["restarts"] == 0
 
 
 async def test_pause_before_a_restart_doubles_while_the_part_keeps_dying(tmp_path):

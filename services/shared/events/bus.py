@@ -5,6 +5,7 @@ import logging
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import nats
 from nats.aio.client import Client
@@ -41,25 +42,15 @@ class Bus:
         return self._client.jetstream(timeout=5)
 
     async def probe(self) -> None:
-        """Raise unless NATS answers now."""
-        async with asyncio.timeout(2):
-            await self._connected.wait()
-            assert self._client
-            await self._client.flush(timeout=2)
+        """Raise unless NATS lets this service in now."""
+        client = await self._open(allow_reconnect=False)
+        await client.close()
 
     async def _connect(self) -> None:
         while True:
             try:
-                self._client = await nats.connect(
-                    self._url,
-                    tls=self._tls,
-                    tls_hostname="nats" if self._tls else None,
-                    name=self._name,
-                    inbox_prefix=f"_INBOX.{self._name}".encode(),
-                    max_reconnect_attempts=-1,
-                    reconnect_time_wait=_RETRY_S,
-                    allow_reconnect=True,
-                    error_cb=_report,
+                self._client = await self._open(
+                    max_reconnect_attempts=-1, reconnect_time_wait=_RETRY_S, allow_reconnect=True
                 )
             except (OSError, nats.errors.Error, TimeoutError) as error:
                 _log.warning("NATS can't be reached", extra={"facts": {"error": repr(error)}})
@@ -67,6 +58,17 @@ class Bus:
             else:
                 self._connected.set()
                 return
+
+    async def _open(self, **options: Any) -> Client:
+        return await nats.connect(
+            self._url,
+            tls=self._tls,
+            tls_hostname="nats" if self._tls else None,
+            name=self._name,
+            inbox_prefix=f"_INBOX.{self._name}".encode(),
+            error_cb=_report,
+            **options,
+        )
 
 
 async def _report(error: Exception) -> None:

@@ -6,25 +6,21 @@ PARLEY_TLS_* files. Running it again changes only what differs.
 
 import asyncio
 from dataclasses import dataclass
-from pathlib import Path
 
 import nats
 from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import NotFoundError
 
 from services.shared.events.streams import DUPLICATE_WINDOW_S, DURABLES, MAX_AGE_S, STREAM, SUBJECTS, subject_of
-from services.shared.serving.settings import read_settings
+from services.shared.serving.settings import TlsSettings, read_settings
 from services.shared.serving.tls import ssl_context
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(TlsSettings):
     """Where NATS is, and the operator's certificate."""
 
     nats_url: str
-    tls_ca_file: Path | None = None
-    tls_cert_file: Path | None = None
-    tls_key_file: Path | None = None
     stream_replicas: int = 1
 
 

@@ -25,12 +25,6 @@ from services.shared.serving.status import abort_internal, abort_with, code_of
 
 _log = logging.getLogger("parley.serving")
 _INFRASTRUCTURE = ("/grpc.health.v1.", "/grpc.reflection.")
-_HANDLERS = {
-    (False, False): grpc.unary_unary_rpc_method_handler,
-    (False, True): grpc.unary_stream_rpc_method_handler,
-    (True, False): grpc.stream_unary_rpc_method_handler,
-    (True, True): grpc.stream_stream_rpc_method_handler,
-}
 
 
 @dataclass(frozen=True)
@@ -60,13 +54,22 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     """Admits, refuses, times and records every call of a server."""
 
     def __init__(
-        self, verifier: TokenVerifier, rules: CallRules, allow_list: AllowList | None, max_stream_s: float
+        self,
+        verifier: TokenVerifier,
+        rules: CallRules,
+        allow_list: AllowList | None,
+        max_stream_s: float,
+        request_within_s: float = 10.0,
     ) -> None:
-        """Without an allow list peers are not checked: a sidecar has done it."""
+        """Without an allow list peers are not checked: a sidecar has done it.
+
+        `request_within_s`: how long the one request of a call is waited for, however long its answer may take.
+        """
         self._verifier = verifier
         self._rules = rules
         self._allow_list = allow_list
         self._max_stream_s = max_stream_s
+        self._request_within_s = request_within_s
         self._validator = protovalidate.Validator()
         self._wrapped: dict[str, grpc.RpcMethodHandler] = {}
         self._endless: set[asyncio.Task[Any]] = set()
@@ -94,24 +97,29 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         inner = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
         streams = handler.request_streaming or handler.response_streaming
         longest_s = self._max_stream_s if streams else deadline.DEFAULT_UNARY_S
-        checked = self._each_checked if handler.request_streaming else self._checked
 
-        async def unary(request: Any, context: grpc.aio.ServicerContext) -> Message:
-            async with self._around(method, context, longest_s) as call:
-                return await inner(checked(request), call)
+        async def checked(requests: AsyncIterator[Message | None], context: grpc.aio.ServicerContext) -> Any:
+            return self._each_checked(requests) if handler.request_streaming else await self._only(context)
 
-        async def stream(request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Message]:
+        async def unary(requests: Any, context: grpc.aio.ServicerContext) -> Message:
             async with self._around(method, context, longest_s) as call:
-                answers = inner(checked(request), call)
+                return await inner(await checked(requests, context), call)
+
+        async def stream(requests: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Message]:
+            async with self._around(method, context, longest_s) as call:
+                answers = inner(await checked(requests, context), call)
                 if inspect.isawaitable(answers):  # health's Watch writes to the context instead of yielding
                     await answers
                     return
                 async for message in answers:
                     yield message
 
-        make = _HANDLERS[handler.request_streaming, handler.response_streaming]
-        behaviour = stream if handler.response_streaming else unary
-        return make(behaviour, _tolerant(handler.request_deserializer), handler.response_serializer)
+        # A single request is read as a stream of one, which is the same on the wire: a call that ends without a whole
+        # message would never reach a handler that takes one, nor be answered.
+        codec = _tolerant(handler.request_deserializer), handler.response_serializer
+        if handler.response_streaming:
+            return grpc.stream_stream_rpc_method_handler(stream, *codec)
+        return grpc.stream_unary_rpc_method_handler(unary, *codec)
 
     @asynccontextmanager
     async def _around(
@@ -187,6 +195,16 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             message = "; ".join(f"{name}: {fault}" for name, fault in faults.items())
             raise Invalid(Reason.INVALID_FIELD, message[:1000], violations=faults)
         return request
+
+    async def _only(self, context: grpc.aio.ServicerContext) -> Message:
+        try:
+            async with asyncio.timeout(self._request_within_s):
+                request = await context.read()
+        except TimeoutError as error:
+            raise Invalid(Reason.MALFORMED_REQUEST, "The request did not arrive in time.") from error
+        if request is grpc.aio.EOF:
+            raise Invalid(Reason.MALFORMED_REQUEST, "The call ended without a whole message.")
+        return self._checked(request)
 
     async def _each_checked(self, requests: AsyncIterator[Message | None]) -> AsyncIterator[Message]:
         async for request in requests:

@@ -3,7 +3,7 @@
 `run` is the last line of every __main__: it starts the resources in order, serves until SIGTERM or SIGINT, then
 says NOT_SERVING, ends the streams that have no end of their own, lets the other calls finish within the grace, and
 closes the resources in reverse order.
-`--check` runs the readiness checks once instead and prints, for each failure, what to do next.
+`--check` runs all checks once instead and prints, for each failure, what to do next.
 """
 
 import asyncio
@@ -28,13 +28,16 @@ from services.shared.serving.interceptor import CallInterceptor, CallRules
 from services.shared.serving.settings import ServingSettings, SettingsError
 from services.shared.serving.tls import server_credentials
 
+POSTGRES_ADVICE = "Start PostgreSQL and check PARLEY_POSTGRES_DSN and its password file."
+NATS_ADVICE = "Start NATS and check PARLEY_NATS_URL and the three PARLEY_TLS_*_FILE."
 _log = logging.getLogger("parley.serving")
 _CHECK_EVERY_S = 2.0
 _CHECK_WITHIN_S = 5.0
 _MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 _OPTIONS = [
     ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
-    ("grpc.max_metadata_size", 16 * 1024),
+    # The edge takes 32 KiB of headers and repeats a REST path; beyond this gRPC refuses by listing the headers.
+    ("grpc.max_metadata_size", 80 * 1024),
     ("grpc.so_reuseport", 0),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
@@ -44,11 +47,13 @@ _OPTIONS = [
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that the service needs to be ready. `probe` raises when it is not there; `advice` says what to do."""
+    """One thing that the service depends on. `probe` raises when it is not there; `advice` says what to do."""
 
     name: str
     probe: Callable[[], Awaitable[object]]
     advice: str
+    # False: the service can be ready without it, and only `--check` asks.
+    needed: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,8 +138,9 @@ def _server(service: Service) -> tuple[grpc.aio.Server, health.aio.HealthService
 
 async def _watch_readiness(service: Service, healths: health.aio.HealthServicer) -> None:
     was_ready: bool | None = None
+    needed = [check for check in service.checks if check.needed]
     while True:
-        faults = [fault for fault in await asyncio.gather(*map(_fault, service.checks)) if fault]
+        faults = [fault for fault in await asyncio.gather(*map(_fault, needed)) if fault]
         ready = not faults
         if ready != was_ready:
             _log.info("ready" if ready else "not ready", extra={"facts": {"faults": faults}})

@@ -18,16 +18,27 @@ class SettingsError(Exception):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ServingSettings:
+class TlsSettings:
+    """The certificate of who speaks: all three files, or none behind a sidecar that does mutual TLS."""
+
+    tls_ca_file: Path | None = None
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Raises SettingsError: with one file forgotten, a service would serve anybody in plaintext."""
+        files = (self.tls_ca_file, self.tls_cert_file, self.tls_key_file)
+        if any(files) and not all(files):
+            raise SettingsError("PARLEY_TLS_CA_FILE, _CERT_FILE and _KEY_FILE: set all three, or none behind a sidecar")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ServingSettings(TlsSettings):
     """What every service needs to serve. Addresses are host:port."""
 
     listen_address: str
     metrics_address: str
     jwks_file: Path
-    # All three, or none behind a sidecar that does mutual TLS.
-    tls_ca_file: Path | None = None
-    tls_cert_file: Path | None = None
-    tls_key_file: Path | None = None
     reflection: bool = False
     # How long running calls may take to finish after SIGTERM.
     stop_grace_s: float = 10.0

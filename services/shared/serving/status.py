@@ -1,7 +1,6 @@
 """Refusals as gRPC statuses and back: the one place that knows google.rpc.Status."""
 
 import grpc
-from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
@@ -34,21 +33,13 @@ def code_of(refusal: Refusal) -> grpc.StatusCode:
 
 async def abort_with(context: grpc.aio.ServicerContext, refusal: Refusal) -> None:
     """End the call with the refusal's status and details; always raises grpc.aio.AbortError."""
-    code = code_of(refusal)
-    details = (_DETAILS_KEY, _status(code, refusal).SerializeToString())
-    await context.abort(code, refusal.message, trailing_metadata=(details,))
+    await _abort(context, code_of(refusal), refusal)
 
 
 async def abort_internal(context: grpc.aio.ServicerContext, trace_id: str) -> None:
     """End the call with INTERNAL and nothing but the trace id."""
     message = f"Something broke on our side. Report trace id {trace_id}."
-    status = status_pb2.Status(code=grpc.StatusCode.INTERNAL.value[0], message=message)
-    _add(
-        status,
-        error_details_pb2.ErrorInfo(reason=Reason.INTERNAL, domain=DOMAIN, metadata={"trace_id": trace_id}),
-    )
-    details = (_DETAILS_KEY, status.SerializeToString())
-    await context.abort(grpc.StatusCode.INTERNAL, message, trailing_metadata=(details,))
+    await _abort(context, grpc.StatusCode.INTERNAL, Refusal(Reason.INTERNAL, message, trace_id=trace_id))
 
 
 def refusal_in(error: grpc.aio.AioRpcError) -> Refusal | None:
@@ -72,6 +63,11 @@ def refusal_in(error: grpc.aio.AioRpcError) -> Refusal | None:
     return None
 
 
+async def _abort(context: grpc.aio.ServicerContext, code: grpc.StatusCode, refusal: Refusal) -> None:
+    details = (_DETAILS_KEY, _status(code, refusal).SerializeToString())
+    await context.abort(code, refusal.message, trailing_metadata=(details,))
+
+
 def _status(code: grpc.StatusCode, refusal: Refusal) -> status_pb2.Status:
     status = status_pb2.Status(code=code.value[0], message=refusal.message)
     _add(status, error_details_pb2.ErrorInfo(reason=refusal.reason, domain=DOMAIN, metadata=refusal.facts))
@@ -91,6 +87,4 @@ def _status(code: grpc.StatusCode, refusal: Refusal) -> status_pb2.Status:
 
 
 def _add(status: status_pb2.Status, detail: Message) -> None:
-    packed = Any()
-    packed.Pack(detail)
-    status.details.append(packed)
+    status.details.add().Pack(detail)

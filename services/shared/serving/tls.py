@@ -6,24 +6,13 @@ name when it is imported, so services/__init__.py sets it.
 """
 
 import ssl
-from pathlib import Path
-from typing import Protocol
 
 import grpc
 
-
-class TlsFiles(Protocol):
-    """The part of a service's settings that names its certificate."""
-
-    @property
-    def tls_ca_file(self) -> Path | None: ...
-    @property
-    def tls_cert_file(self) -> Path | None: ...
-    @property
-    def tls_key_file(self) -> Path | None: ...
+from services.shared.serving.settings import TlsSettings
 
 
-def server_credentials(settings: TlsFiles) -> grpc.ServerCredentials | None:
+def server_credentials(settings: TlsSettings) -> grpc.ServerCredentials | None:
     """Credentials that demand a client certificate of the mesh; None where a sidecar does it."""
     if (files := _files(settings)) is None:
         return None
@@ -31,7 +20,7 @@ def server_credentials(settings: TlsFiles) -> grpc.ServerCredentials | None:
     return grpc.ssl_server_credentials([(key, cert)], root_certificates=ca, require_client_auth=True)
 
 
-def channel_credentials(settings: TlsFiles) -> grpc.ChannelCredentials | None:
+def channel_credentials(settings: TlsSettings) -> grpc.ChannelCredentials | None:
     """Credentials that show this service's certificate; None where a sidecar does it."""
     if (files := _files(settings)) is None:
         return None
@@ -39,17 +28,17 @@ def channel_credentials(settings: TlsFiles) -> grpc.ChannelCredentials | None:
     return grpc.ssl_channel_credentials(root_certificates=ca, private_key=key, certificate_chain=cert)
 
 
-def ssl_context(settings: TlsFiles) -> ssl.SSLContext | None:
+def ssl_context(settings: TlsSettings) -> ssl.SSLContext | None:
     """The same for clients that use Python's own TLS, such as NATS."""
-    if settings.tls_ca_file is None or settings.tls_cert_file is None:
+    if settings.tls_cert_file is None:
         return None
-    context = ssl.create_default_context(cafile=str(settings.tls_ca_file))
+    context = ssl.create_default_context(cafile=settings.tls_ca_file)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.load_cert_chain(str(settings.tls_cert_file), str(settings.tls_key_file))
+    context.load_cert_chain(settings.tls_cert_file, settings.tls_key_file)
     return context
 
 
-def _files(settings: TlsFiles) -> tuple[bytes, bytes, bytes] | None:
+def _files(settings: TlsSettings) -> tuple[bytes, bytes, bytes] | None:
     paths = (settings.tls_ca_file, settings.tls_cert_file, settings.tls_key_file)
     if not all(paths):
         return None
