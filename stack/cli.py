@@ -51,10 +51,10 @@ def up(
     from stack import up as upping
 
     where = _resolved(data_dir)
-    if not re.fullmatch(r"[\w./@%+=:,-]+", str(where)):
+    if not re.fullmatch(r"[A-Za-z0-9_./@%+=:,-]+", str(where)):
         _refuse(
-            f"Cannot start in {where}: Triton starts models by a shell, which takes no space or quote there. "
-            "Choose another folder with --data-dir."
+            f"Cannot start in {where}: Triton takes only a folder of plain ASCII letters and digits, "
+            "without a space or a quote. Choose another folder with --data-dir."
         )
     if port == tls_port != 0:
         raise typer.BadParameter(f"{port} is the plaintext port, too", param_hint="--tls-port")

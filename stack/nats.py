@@ -91,9 +91,8 @@ async def _prepare(mesh: Mesh) -> None:
         },
         "authorization": {"users": users},
     }
-    # The server's configuration language includes JSON, but for \u escapes.
-    text = json.dumps(settings, indent=1, ensure_ascii=False)
-    write_atomically(directory / "nats.conf", text + "\n", mode=0o600)
+    # The server's configuration language includes JSON.
+    write_atomically(directory / "nats.conf", json.dumps(settings, indent=1) + "\n", mode=0o600)
 
 
 async def _answer(mesh: Mesh) -> None:

@@ -1,5 +1,6 @@
 """Clients that are not ours: buf curl over gRPC and grpc-web, found by reflection, and plain HTTP."""
 
+import asyncio
 import base64
 import hashlib
 import json
@@ -96,6 +97,9 @@ async def test_rest_uploads_in_chunks_finds_and_deletes(rest: httpx.AsyncClient,
             if line:
                 states.append(json.loads(line)["document"]["state"])
     assert states[-1] == "DOCUMENT_STATE_INDEXED"
+    async with asyncio.timeout(20), rest.stream("GET", "/v1/notifications:watch", headers=user.headers) as feed:
+        told = json.loads(await anext(line async for line in feed.aiter_lines() if line))["notification"]
+    assert told["documentReady"] == {"documentId": document_id, "filename": "lighthouse.md", "passages": 1}
 
     search = {"query": "how many steps has the lighthouse"}
     found = (await rest.post("/v1/documents:search", json=search, headers=user.headers)).json()["passages"]

@@ -68,8 +68,8 @@ def test_a_folder_that_can_not_be_is_named(tmp_path, folder, detach):
     assert "Choose another folder with --data-dir." in ran.stderr
 
 
-@pytest.mark.parametrize("folder", ["my mesh", "it's", 'a"b', "$HOME", "a;b"])
-def test_a_folder_that_a_shell_would_misread_is_refused(tmp_path, folder):
+@pytest.mark.parametrize("folder", ["my mesh", "it's", "$HOME", "für"])
+def test_a_folder_that_triton_would_misread_is_refused(tmp_path, folder):
     ran = parley("up", data_dir=tmp_path / folder)
     assert ran.returncode == 1
     assert ran.stderr.startswith(f"Cannot start in {tmp_path / folder}: ")

@@ -27,6 +27,8 @@ if _version_not_supported:
 
 class AuthServiceStub:
     """Sign-up, sign-in and the keys that prove a token. Every method works without an access token.
+    Every method may also refuse with MALFORMED_REQUEST, RATE_LIMITED, RECORD_UNAVAILABLE, SERVICE_UNAVAILABLE,
+    DEADLINE_EXCEEDED.
     """
 
     def __init__(self, channel):
@@ -64,6 +66,8 @@ class AuthServiceStub:
 
 class AuthServiceServicer:
     """Sign-up, sign-in and the keys that prove a token. Every method works without an access token.
+    Every method may also refuse with MALFORMED_REQUEST, RATE_LIMITED, RECORD_UNAVAILABLE, SERVICE_UNAVAILABLE,
+    DEADLINE_EXCEEDED.
     """
 
     def Register(self, request, context):
@@ -144,6 +148,8 @@ def add_AuthServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class AuthService:
     """Sign-up, sign-in and the keys that prove a token. Every method works without an access token.
+    Every method may also refuse with MALFORMED_REQUEST, RATE_LIMITED, RECORD_UNAVAILABLE, SERVICE_UNAVAILABLE,
+    DEADLINE_EXCEEDED.
     """
 
     @staticmethod

@@ -48,7 +48,8 @@ class UserServiceServicer:
 
     def GetMe(self, request, context):
         """The caller's own account.
-        Refusals: TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED.
+        Refusals: TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, MALFORMED_REQUEST, RATE_LIMITED, RECORD_UNAVAILABLE,
+        SERVICE_UNAVAILABLE, DEADLINE_EXCEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -51,7 +51,7 @@ class ChatServiceServicer:
         joins the turn from its first event. Ending the call while nobody else reads the turn stops the model.
         Refusals: INVALID_FIELD, TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, CONVERSATION_NOT_FOUND, REQUEST_ID_REUSED,
         MODEL_UNKNOWN, PROMPT_TOO_LONG, MODEL_UNAVAILABLE, CONVERSATION_UNAVAILABLE, TURN_LOG_UNAVAILABLE,
-        RECORD_UNAVAILABLE, RATE_LIMITED, DEADLINE_EXCEEDED.
+        RECORD_UNAVAILABLE, SERVICE_UNAVAILABLE, MALFORMED_REQUEST, RATE_LIMITED, DEADLINE_EXCEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -27,7 +27,8 @@ if _version_not_supported:
 
 class KnowledgeServiceStub:
     """The organisation's documents and the search in them. Another organisation's document is DOCUMENT_NOT_FOUND.
-    Every method may also refuse with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, INVALID_FIELD, RECORD_UNAVAILABLE.
+    Every method may also refuse with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, INVALID_FIELD, MALFORMED_REQUEST,
+    RATE_LIMITED, RECORD_UNAVAILABLE, SERVICE_UNAVAILABLE, DEADLINE_EXCEEDED.
     """
 
     def __init__(self, channel):
@@ -85,7 +86,8 @@ class KnowledgeServiceStub:
 
 class KnowledgeServiceServicer:
     """The organisation's documents and the search in them. Another organisation's document is DOCUMENT_NOT_FOUND.
-    Every method may also refuse with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, INVALID_FIELD, RECORD_UNAVAILABLE.
+    Every method may also refuse with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, INVALID_FIELD, MALFORMED_REQUEST,
+    RATE_LIMITED, RECORD_UNAVAILABLE, SERVICE_UNAVAILABLE, DEADLINE_EXCEEDED.
     """
 
     def UploadDocument(self, request_iterator, context):
@@ -220,7 +222,8 @@ def add_KnowledgeServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class KnowledgeService:
     """The organisation's documents and the search in them. Another organisation's document is DOCUMENT_NOT_FOUND.
-    Every method may also refuse with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, INVALID_FIELD, RECORD_UNAVAILABLE.
+    Every method may also refuse with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, INVALID_FIELD, MALFORMED_REQUEST,
+    RATE_LIMITED, RECORD_UNAVAILABLE, SERVICE_UNAVAILABLE, DEADLINE_EXCEEDED.
     """
 
     @staticmethod

@@ -27,7 +27,8 @@ if _version_not_supported:
 
 class NotificationServiceStub:
     """The caller's in-app feed.
-    Every method may also refuse with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, INVALID_FIELD, RECORD_UNAVAILABLE.
+    Every method may also refuse with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, INVALID_FIELD, MALFORMED_REQUEST,
+    RATE_LIMITED, RECORD_UNAVAILABLE, SERVICE_UNAVAILABLE, DEADLINE_EXCEEDED.
     """
 
     def __init__(self, channel):
@@ -50,7 +51,8 @@ class NotificationServiceStub:
 
 class NotificationServiceServicer:
     """The caller's in-app feed.
-    Every method may also refuse with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, INVALID_FIELD, RECORD_UNAVAILABLE.
+    Every method may also refuse with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, INVALID_FIELD, MALFORMED_REQUEST,
+    RATE_LIMITED, RECORD_UNAVAILABLE, SERVICE_UNAVAILABLE, DEADLINE_EXCEEDED.
     """
 
     def ListNotifications(self, request, context):
@@ -93,7 +95,8 @@ def add_NotificationServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class NotificationService:
     """The caller's in-app feed.
-    Every method may also refuse with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, INVALID_FIELD, RECORD_UNAVAILABLE.
+    Every method may also refuse with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, INVALID_FIELD, MALFORMED_REQUEST,
+    RATE_LIMITED, RECORD_UNAVAILABLE, SERVICE_UNAVAILABLE, DEADLINE_EXCEEDED.
     """
 
     @staticmethod

@@ -27,7 +27,8 @@ if _version_not_supported:
 
 class SessionServiceStub:
     """The caller's conversations. Somebody else's conversation is CONVERSATION_NOT_FOUND.
-    Every method may also refuse with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, INVALID_FIELD, RECORD_UNAVAILABLE.
+    Every method may also refuse with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, INVALID_FIELD, MALFORMED_REQUEST,
+    RATE_LIMITED, RECORD_UNAVAILABLE, SERVICE_UNAVAILABLE, DEADLINE_EXCEEDED.
     """
 
     def __init__(self, channel):
@@ -70,7 +71,8 @@ class SessionServiceStub:
 
 class SessionServiceServicer:
     """The caller's conversations. Somebody else's conversation is CONVERSATION_NOT_FOUND.
-    Every method may also refuse with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, INVALID_FIELD, RECORD_UNAVAILABLE.
+    Every method may also refuse with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, INVALID_FIELD, MALFORMED_REQUEST,
+    RATE_LIMITED, RECORD_UNAVAILABLE, SERVICE_UNAVAILABLE, DEADLINE_EXCEEDED.
     """
 
     def CreateConversation(self, request, context):
@@ -164,7 +166,8 @@ def add_SessionServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class SessionService:
     """The caller's conversations. Somebody else's conversation is CONVERSATION_NOT_FOUND.
-    Every method may also refuse with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, INVALID_FIELD, RECORD_UNAVAILABLE.
+    Every method may also refuse with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, INVALID_FIELD, MALFORMED_REQUEST,
+    RATE_LIMITED, RECORD_UNAVAILABLE, SERVICE_UNAVAILABLE, DEADLINE_EXCEEDED.
     """
 
     @staticmethod

@@ -28,7 +28,8 @@ if _version_not_supported:
 class TurnRecordServiceStub:
     """The record of turns, for the chat service alone: not reachable through the edge.
     The user is the one of the forwarded access token; CloseTurn accepts a token that expired during the turn.
-    Every method may also refuse with PEER_NOT_ALLOWED, TOKEN_INVALID, INVALID_FIELD, RECORD_UNAVAILABLE.
+    Every method may also refuse with PEER_NOT_ALLOWED, TOKEN_INVALID, INVALID_FIELD, MALFORMED_REQUEST,
+    RECORD_UNAVAILABLE.
     """
 
     def __init__(self, channel):
@@ -52,7 +53,8 @@ class TurnRecordServiceStub:
 class TurnRecordServiceServicer:
     """The record of turns, for the chat service alone: not reachable through the edge.
     The user is the one of the forwarded access token; CloseTurn accepts a token that expired during the turn.
-    Every method may also refuse with PEER_NOT_ALLOWED, TOKEN_INVALID, INVALID_FIELD, RECORD_UNAVAILABLE.
+    Every method may also refuse with PEER_NOT_ALLOWED, TOKEN_INVALID, INVALID_FIELD, MALFORMED_REQUEST,
+    RECORD_UNAVAILABLE.
     """
 
     def OpenTurn(self, request, context):
@@ -96,7 +98,8 @@ def add_TurnRecordServiceServicer_to_server(servicer, server):
 class TurnRecordService:
     """The record of turns, for the chat service alone: not reachable through the edge.
     The user is the one of the forwarded access token; CloseTurn accepts a token that expired during the turn.
-    Every method may also refuse with PEER_NOT_ALLOWED, TOKEN_INVALID, INVALID_FIELD, RECORD_UNAVAILABLE.
+    Every method may also refuse with PEER_NOT_ALLOWED, TOKEN_INVALID, INVALID_FIELD, MALFORMED_REQUEST,
+    RECORD_UNAVAILABLE.
     """
 
     @staticmethod

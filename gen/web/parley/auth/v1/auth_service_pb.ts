@@ -265,6 +265,8 @@ export const GetJwksResponseSchema: GenMessage<GetJwksResponse> = /*@__PURE__*/
 
 /**
  * Sign-up, sign-in and the keys that prove a token. Every method works without an access token.
+ * Every method may also refuse with MALFORMED_REQUEST, RATE_LIMITED, RECORD_UNAVAILABLE, SERVICE_UNAVAILABLE,
+ * DEADLINE_EXCEEDED.
  *
  * @generated from service parley.auth.v1.AuthService
  */

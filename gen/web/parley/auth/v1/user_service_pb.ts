@@ -59,7 +59,8 @@ export const GetMeResponseSchema: GenMessage<GetMeResponse> = /*@__PURE__*/
 export const UserService: GenService<{
   /**
    * The caller's own account.
-   * Refusals: TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED.
+   * Refusals: TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, MALFORMED_REQUEST, RATE_LIMITED, RECORD_UNAVAILABLE,
+   * SERVICE_UNAVAILABLE, DEADLINE_EXCEEDED.
    *
    * @generated from rpc parley.auth.v1.UserService.GetMe
    */

@@ -51,7 +51,7 @@ export type TurnCompleted = Message<"parley.chat.v1.TurnCompleted"> & {
   conversationId: string;
 
   /**
-   * The answer, UUID.
+   * The answer, UUID; empty when the model said nothing.
    *
    * @generated from field: string message_id = 5;
    */

@@ -132,7 +132,7 @@ export const ChatService: GenService<{
    * joins the turn from its first event. Ending the call while nobody else reads the turn stops the model.
    * Refusals: INVALID_FIELD, TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, CONVERSATION_NOT_FOUND, REQUEST_ID_REUSED,
    * MODEL_UNKNOWN, PROMPT_TOO_LONG, MODEL_UNAVAILABLE, CONVERSATION_UNAVAILABLE, TURN_LOG_UNAVAILABLE,
-   * RECORD_UNAVAILABLE, RATE_LIMITED, DEADLINE_EXCEEDED.
+   * RECORD_UNAVAILABLE, SERVICE_UNAVAILABLE, MALFORMED_REQUEST, RATE_LIMITED, DEADLINE_EXCEEDED.
    *
    * @generated from rpc parley.chat.v1.ChatService.StartTurn
    */

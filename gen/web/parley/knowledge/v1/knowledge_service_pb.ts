@@ -490,7 +490,8 @@ export const SearchResponseSchema: GenMessage<SearchResponse> = /*@__PURE__*/
 
 /**
  * The organisation's documents and the search in them. Another organisation's document is DOCUMENT_NOT_FOUND.
- * Every method may also refuse with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, INVALID_FIELD, RECORD_UNAVAILABLE.
+ * Every method may also refuse with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, INVALID_FIELD, MALFORMED_REQUEST,
+ * RATE_LIMITED, RECORD_UNAVAILABLE, SERVICE_UNAVAILABLE, DEADLINE_EXCEEDED.
  *
  * @generated from service parley.knowledge.v1.KnowledgeService
  */

@@ -116,7 +116,8 @@ export const WatchNotificationsResponseSchema: GenMessage<WatchNotificationsResp
 
 /**
  * The caller's in-app feed.
- * Every method may also refuse with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, INVALID_FIELD, RECORD_UNAVAILABLE.
+ * Every method may also refuse with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, INVALID_FIELD, MALFORMED_REQUEST,
+ * RATE_LIMITED, RECORD_UNAVAILABLE, SERVICE_UNAVAILABLE, DEADLINE_EXCEEDED.
  *
  * @generated from service parley.notification.v1.NotificationService
  */

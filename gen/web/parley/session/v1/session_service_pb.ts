@@ -315,7 +315,8 @@ export const ListMessagesResponseSchema: GenMessage<ListMessagesResponse> = /*@_
 
 /**
  * The caller's conversations. Somebody else's conversation is CONVERSATION_NOT_FOUND.
- * Every method may also refuse with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, INVALID_FIELD, RECORD_UNAVAILABLE.
+ * Every method may also refuse with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, INVALID_FIELD, MALFORMED_REQUEST,
+ * RATE_LIMITED, RECORD_UNAVAILABLE, SERVICE_UNAVAILABLE, DEADLINE_EXCEEDED.
  *
  * @generated from service parley.session.v1.SessionService
  */

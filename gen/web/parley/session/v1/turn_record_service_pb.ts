@@ -158,7 +158,8 @@ export const CloseTurnResponseSchema: GenMessage<CloseTurnResponse> = /*@__PURE_
 /**
  * The record of turns, for the chat service alone: not reachable through the edge.
  * The user is the one of the forwarded access token; CloseTurn accepts a token that expired during the turn.
- * Every method may also refuse with PEER_NOT_ALLOWED, TOKEN_INVALID, INVALID_FIELD, RECORD_UNAVAILABLE.
+ * Every method may also refuse with PEER_NOT_ALLOWED, TOKEN_INVALID, INVALID_FIELD, MALFORMED_REQUEST,
+ * RECORD_UNAVAILABLE.
  *
  * @generated from service parley.session.v1.TurnRecordService
  */

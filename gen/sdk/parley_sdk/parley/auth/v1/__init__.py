@@ -500,6 +500,8 @@ default_message_pool.register_message("parley.auth.v1", "UserRegistered", UserRe
 class AuthServiceStub(betterproto2_grpclib.ServiceStub):
     """
     Sign-up, sign-in and the keys that prove a token. Every method works without an access token.
+    Every method may also refuse with MALFORMED_REQUEST, RATE_LIMITED, RECORD_UNAVAILABLE, SERVICE_UNAVAILABLE,
+    DEADLINE_EXCEEDED.
     """
 
     async def register(
@@ -631,7 +633,8 @@ class UserServiceStub(betterproto2_grpclib.ServiceStub):
     ) -> "GetMeResponse":
         """
         The caller's own account.
-        Refusals: TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED.
+        Refusals: TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, MALFORMED_REQUEST, RATE_LIMITED, RECORD_UNAVAILABLE,
+        SERVICE_UNAVAILABLE, DEADLINE_EXCEEDED.
         """
 
         if message is None:

@@ -209,7 +209,7 @@ class TurnCompleted(betterproto2.Message):
 
     message_id: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
     """
-    The answer, UUID.
+    The answer, UUID; empty when the model said nothing.
     """
 
     model: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
@@ -465,7 +465,7 @@ class ChatServiceStub(betterproto2_grpclib.ServiceStub):
         joins the turn from its first event. Ending the call while nobody else reads the turn stops the model.
         Refusals: INVALID_FIELD, TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, CONVERSATION_NOT_FOUND, REQUEST_ID_REUSED,
         MODEL_UNKNOWN, PROMPT_TOO_LONG, MODEL_UNAVAILABLE, CONVERSATION_UNAVAILABLE, TURN_LOG_UNAVAILABLE,
-        RECORD_UNAVAILABLE, RATE_LIMITED, DEADLINE_EXCEEDED.
+        RECORD_UNAVAILABLE, SERVICE_UNAVAILABLE, MALFORMED_REQUEST, RATE_LIMITED, DEADLINE_EXCEEDED.
         """
 
         async for response in self._unary_stream(

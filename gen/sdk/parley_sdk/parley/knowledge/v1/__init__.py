@@ -723,7 +723,8 @@ default_message_pool.register_message("parley.knowledge.v1", "WatchDocumentRespo
 class KnowledgeServiceStub(betterproto2_grpclib.ServiceStub):
     """
     The organisation's documents and the search in them. Another organisation's document is DOCUMENT_NOT_FOUND.
-    Every method may also refuse with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, INVALID_FIELD, RECORD_UNAVAILABLE.
+    Every method may also refuse with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, INVALID_FIELD, MALFORMED_REQUEST,
+    RATE_LIMITED, RECORD_UNAVAILABLE, SERVICE_UNAVAILABLE, DEADLINE_EXCEEDED.
     """
 
     async def upload_document(

@@ -241,7 +241,8 @@ default_message_pool.register_message(
 class NotificationServiceStub(betterproto2_grpclib.ServiceStub):
     """
     The caller's in-app feed.
-    Every method may also refuse with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, INVALID_FIELD, RECORD_UNAVAILABLE.
+    Every method may also refuse with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, INVALID_FIELD, MALFORMED_REQUEST,
+    RATE_LIMITED, RECORD_UNAVAILABLE, SERVICE_UNAVAILABLE, DEADLINE_EXCEEDED.
     """
 
     async def list_notifications(

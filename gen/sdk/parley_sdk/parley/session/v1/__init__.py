@@ -682,7 +682,8 @@ default_message_pool.register_message("parley.session.v1", "Usage", Usage)
 class SessionServiceStub(betterproto2_grpclib.ServiceStub):
     """
     The caller's conversations. Somebody else's conversation is CONVERSATION_NOT_FOUND.
-    Every method may also refuse with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, INVALID_FIELD, RECORD_UNAVAILABLE.
+    Every method may also refuse with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, INVALID_FIELD, MALFORMED_REQUEST,
+    RATE_LIMITED, RECORD_UNAVAILABLE, SERVICE_UNAVAILABLE, DEADLINE_EXCEEDED.
     """
 
     async def create_conversation(
@@ -822,7 +823,8 @@ class TurnRecordServiceStub(betterproto2_grpclib.ServiceStub):
     """
     The record of turns, for the chat service alone: not reachable through the edge.
     The user is the one of the forwarded access token; CloseTurn accepts a token that expired during the turn.
-    Every method may also refuse with PEER_NOT_ALLOWED, TOKEN_INVALID, INVALID_FIELD, RECORD_UNAVAILABLE.
+    Every method may also refuse with PEER_NOT_ALLOWED, TOKEN_INVALID, INVALID_FIELD, MALFORMED_REQUEST,
+    RECORD_UNAVAILABLE.
     """
 
     async def open_turn(
