@@ -28,6 +28,7 @@ _WRITING_CONNECTIONS = 16
 # One for each turn of another replica that is followed here; readers who wait never take a writer's connection.
 _WAITING_CONNECTIONS = 256
 _FIELD = b"event"
+_NUMBER_GIVEN = "equal or smaller than"  # how Valkey refuses an id
 
 
 class ValkeyTurnLog:
@@ -60,6 +61,8 @@ class ValkeyTurnLog:
         try:
             await self._append(_key(turn_id), entries)
         except ResponseError as error:
+            if _NUMBER_GIVEN not in str(error):  # such as a full store
+                raise _unavailable() from error
             # A number that is refused may be our own append, sent again after the answer to it was lost.
             written = await self.read(turn_id, entries[0].sequence - 1)
             if [entry.encoded for entry in written] != [entry.encoded for entry in entries]:

@@ -53,6 +53,19 @@ async def test_entries_come_back_as_they_were_written(log: TurnLog) -> None:
     assert await log.read(turn_id, 6) == []
 
 
+async def test_a_full_store_is_no_other_writer(mesh: Mesh, real_log: ValkeyTurnLog) -> None:
+    turn_id = uuid4()
+    async with valkey.connect(mesh, "operator") as operator:
+        await operator.config_set("maxmemory", "1mb")
+        try:
+            with pytest.raises(Unavailable):
+                await real_log.append(turn_id, entries_of(turn_id, 1, TextDelta("words")))
+            with pytest.raises(Unavailable):
+                await real_log.append(turn_id, entries_of(turn_id, 1, TextDelta("words"), Usage(1, 1)))
+        finally:
+            await operator.config_set("maxmemory", "256mb")
+
+
 async def test_a_number_is_written_once(log: TurnLog) -> None:
     turn_id = uuid4()
     await log.append(turn_id, entries_of(turn_id, 1, TextDelta("mine"), TextDelta("too")))

@@ -23,6 +23,17 @@ async def test_a_call_that_ends_without_a_request_is_refused(
     assert (error.code(), reason_of(error)) == (INVALID_ARGUMENT, "MALFORMED_REQUEST")
 
 
+async def test_a_message_that_grpc_finds_too_large_leaves_no_traceback(
+    serve_locally: ServeLocally, signer: Signer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serve_locally(Given().register) as channel:
+        call = channel.unary_unary(LIST)
+        error = await failure_of(call(b"x" * 5_000_000, metadata=signer.metadata(), timeout=10))
+        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        await call(b"", metadata=signer.metadata(), timeout=10)
+    assert not [record for record in caplog.records if record.exc_info]
+
+
 async def test_a_stream_whose_request_never_comes_ends(signer: Signer) -> None:
     calls = CallInterceptor(TokenVerifier(signer.jwks_file), CallRules(), None, 60.0, request_within_s=0.05)
     server = grpc.aio.server(interceptors=[calls])

@@ -1,5 +1,7 @@
 """Refusals as gRPC statuses and back: the one place that knows google.rpc.Status."""
 
+import asyncio
+
 import grpc
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
@@ -65,7 +67,10 @@ def refusal_in(error: grpc.aio.AioRpcError) -> Refusal | None:
 
 async def _abort(context: grpc.aio.ServicerContext, code: grpc.StatusCode, refusal: Refusal) -> None:
     details = (_DETAILS_KEY, _status(code, refusal).SerializeToString())
-    await context.abort(code, refusal.message, trailing_metadata=(details,))
+    try:
+        await context.abort(code, refusal.message, trailing_metadata=(details,))
+    except grpc.aio.InternalError as error:  # the call is over: gRPC itself refused a message that was too large
+        raise asyncio.CancelledError from error
 
 
 def _status(code: grpc.StatusCode, refusal: Refusal) -> status_pb2.Status:
