@@ -89,6 +89,29 @@ def down(data_dir: DataDir = None) -> None:
 
 
 @app.command()
+def restart(
+    parts: Annotated[list[str] | None, typer.Argument(help="Parts, or services for all their replicas.")] = None,
+    all_services: Annotated[bool, typer.Option("--all", help="Every service in turn.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Restart parts one after the other; with two replicas of a service its callers notice nothing."""
+    from stack import control, view
+    from stack.part import StartFailed
+
+    names = [*(parts or ()), *(SERVICES if all_services else ())]
+    if not names:
+        raise typer.BadParameter("name parts or services, or say --all", param_hint="PARTS")
+    try:
+        for part, seconds in control.restart(_resolved(data_dir), names):
+            console.print(f"{part}: restarted ({seconds:.1f} s)", highlight=False)
+    except control.Refused as refused:
+        _refuse(f"Cannot restart: {refused}.")
+    except StartFailed as failed:
+        view.print_failure(console, failed.told())
+        raise typer.Exit(1) from None
+
+
+@app.command()
 def status(
     data_dir: DataDir = None,
     as_json: Annotated[bool, typer.Option("--json", help="The same for programs.")] = False,

@@ -78,6 +78,21 @@ def render(mesh: Mesh, environ: Mapping[str, str] = os.environ) -> str:
     )
 
 
+async def takes_calls_to(mesh: Mesh, replica: str) -> None:
+    """Raises RuntimeError while the edge runs and sends no calls to this replica of a service."""
+    try:
+        async with httpx.AsyncClient(timeout=3) as client:
+            answer = await client.get(f"http://{mesh.address('envoy-admin')}/clusters", params={"format": "json"})
+    except httpx.TransportError:
+        return
+    hosts = (host for cluster in answer.json()["cluster_statuses"] for host in cluster.get("host_statuses", ()))
+    for host in hosts:
+        ours = host["address"]["socket_address"]["port_value"] == mesh.ports[replica]
+        # Each reason against a host is a field of its own beside this one.
+        if ours and host["health_status"] != {"eds_health_status": "HEALTHY"}:
+            raise RuntimeError(f"the edge sends it no calls: {host['health_status']}")
+
+
 def _otlp(environ: Mapping[str, str]) -> Mapping[str, object] | None:
     """Where spans go: the standard OpenTelemetry variables, as the services read them."""
     if not (endpoint := environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")):

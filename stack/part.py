@@ -28,6 +28,8 @@ class Part:
     """Raises until the part really answers; retried until start_timeout_s is over."""
     after_ready: Hook | None = None
     """Runs after each start, before anything that needs this part: create roles, declare streams. Idempotent."""
+    noticed: Hook | None = None
+    """Raises until whoever calls this part has found it again; a rolling restart waits for it."""
     stop_signal: signal.Signals = signal.SIGTERM
     stop_timeout_s: float = 10
     start_timeout_s: float = 30
@@ -41,6 +43,10 @@ class StartFailed(Exception):
     def __init__(self, part: str, reason: str, advice: str, log_tail: str = "") -> None:
         super().__init__(f"{part}: {reason}")
         self.part, self.reason, self.advice, self.log_tail = part, reason, advice, log_tail
+
+    def told(self) -> dict[str, str]:
+        """As status.json and the answer to a command have it."""
+        return {"part": self.part, "reason": self.reason, "advice": self.advice, "log_tail": self.log_tail}
 
 
 async def accepts_connection(port: int) -> None:

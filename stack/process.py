@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from stack.part import Part, StartFailed
+from stack.part import Hook, Part, StartFailed
 
 MARK = "PARLEY_MESH"
 """Variable that every process of a mesh carries; its value is the data directory."""
@@ -59,7 +59,7 @@ class Process:
 
     async def answers(self) -> bool:
         """Whether the part answers now."""
-        return await _attempt(self._part) is None
+        return await attempt(self._part.ready) is None
 
     async def wait(self) -> int:
         """Exit status, negative for a signal."""
@@ -108,12 +108,12 @@ class Process:
         pause_s = 0.02
         try:
             while True:
-                attempt = asyncio.create_task(_attempt(self._part))
-                await asyncio.wait({exited, attempt}, return_when=asyncio.FIRST_COMPLETED)
+                asked = asyncio.create_task(attempt(self._part.ready))
+                await asyncio.wait({exited, asked}, return_when=asyncio.FIRST_COMPLETED)
                 if exited.done():
-                    attempt.cancel()
+                    asked.cancel()
                     raise self._failed(describe_exit(exited.result()))
-                if (answer := attempt.result()) is None:
+                if (answer := asked.result()) is None:
                     return
                 self._last_answer = answer
                 await asyncio.wait({exited}, timeout=pause_s)
@@ -140,11 +140,11 @@ class Process:
             log.write(f"parley: {self._part.name} {text}\n")
 
 
-async def _attempt(part: Part) -> str | None:
+async def attempt(probe: Hook) -> str | None:
     """None when the part answered, else why it did not."""
     try:
         async with asyncio.timeout(5):
-            await part.ready()
+            await probe()
     except Exception as error:  # whatever a probe raises means: not yet
         return describe(error)
     return None

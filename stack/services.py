@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from stack import postgres, s3, triton
+from stack import envoy, postgres, s3, triton
 from stack.mesh import PROJECT, SERVICES, Mesh
 from stack.part import Part
 
@@ -20,6 +20,13 @@ STORES = {
     "notification": ("postgres", "nats"),
 }
 """What must be ready first. Never a peer or the model server: services start in any order and ask again."""
+STOPPING = {
+    # Twice the interval at which the edge asks about health (envoy/edge.yaml).
+    "PARLEY_LAME_DUCK_S": "1",
+    "PARLEY_STOP_GRACE_S": "10",
+}
+CLOSING_S = 10.0
+"""What a service gets after its calls have ended, to save and close."""
 
 
 def parts(mesh: Mesh) -> list[Part]:
@@ -27,14 +34,16 @@ def parts(mesh: Mesh) -> list[Part]:
 
 
 def _part(mesh: Mesh, service: str, name: str) -> Part:
+    env = environment(mesh, service, name)
     return Part(
         name=name,
         command=(sys.executable, "-m", f"services.{service}"),
         cwd=PROJECT,
-        env=environment(mesh, service, name),
+        env=env,
         needs=STORES[service],
         ready=functools.partial(_answer, mesh, service, name),
-        stop_timeout_s=20,
+        noticed=functools.partial(envoy.takes_calls_to, mesh, name),
+        stop_timeout_s=sum(float(env[name]) for name in STOPPING) + CLOSING_S,
         advice="Read the log lines above: the service names what it cannot reach or what it was not given.",
     )
 
@@ -56,7 +65,7 @@ def environment(mesh: Mesh, service: str, name: str) -> dict[str, str]:
     # PARLEY_LOG_LEVEL and the like; the addresses and files of this mesh come last and win.
     inherited = {key: value for key, value in os.environ.items() if key.startswith(("OTEL_", "PARLEY_"))}
     lean = {"PYTHONUNBUFFERED": "1", "MALLOC_ARENA_MAX": "2"}
-    return {**inherited, **lean, **{f"PARLEY_{key}": str(value) for key, value in parley.items()}}
+    return {**STOPPING, **inherited, **lean, **{f"PARLEY_{key}": str(value) for key, value in parley.items()}}
 
 
 def _auth(mesh: Mesh) -> Mapping[str, object]:

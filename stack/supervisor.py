@@ -2,7 +2,7 @@
 
 Parts start as soon as what they need is ready, all others in parallel; they stop in reverse. A part that
 does not start the first time ends the whole start. One that dies later is started again, after a pause that
-doubles while it keeps dying.
+doubles while it keeps dying. A planned restart is a stop and a start without a pause, one part after the other.
 """
 
 import asyncio
@@ -11,14 +11,14 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from stack.mesh import write_atomically
 from stack.part import Part, StartFailed
-from stack.process import Process, describe_exit, trim_log
+from stack.process import Process, attempt, describe_exit, trim_log
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
@@ -27,6 +27,10 @@ STEADY_AFTER_S = 60.0
 LOG_CHECK_INTERVAL_S = 60.0
 ASK_INTERVAL_S = 15.0
 """How often a running part is asked whether it still answers: one that hangs has not died."""
+SETTLING_S = 0.6
+"""Between a part that is back and the stop of the next one: peers have connected to it anew (channel.py)."""
+LONGEST_NOTICE_S = 10.0
+NOTICE_INTERVAL_S = 0.1
 
 
 class Supervisor:
@@ -49,6 +53,7 @@ class Supervisor:
         self._since = datetime.now(UTC)
         self._failure: StartFailed | None = None
         self._trimming: asyncio.Task[None] | None = None
+        self._restarting = asyncio.Lock()
 
     async def start(self) -> None:
         """Until every part is ready. Raises StartFailed for the first that fails, after everything was stopped."""
@@ -89,6 +94,28 @@ class Supervisor:
                 "%s is no longer looked after", task.get_name(), exc_info=task.exception()
             )
 
+    def select(self, name: str) -> list[str]:
+        """The part of this name, or the replicas of the service of this name. Raises KeyError."""
+        if found := [part for part in self._keepers if name in (part, part.rpartition("-")[0])]:
+            return found
+        raise KeyError(name)
+
+    async def restart(self, names: Iterable[str]) -> AsyncIterator[tuple[str, float]]:
+        """Restart these parts one after the other; each with the seconds it was away.
+
+        Raises StartFailed for one that does not come back: the rest is left alone, and the supervisor goes on trying.
+        """
+        async with self._restarting:
+            previous: Keeper | None = None
+            for name in names:
+                if previous:
+                    await previous.noticed()
+                    await asyncio.sleep(SETTLING_S)
+                previous = self._keepers[name]
+                began = time.monotonic()
+                await previous.restart()
+                yield name, round(time.monotonic() - began, 2)
+
     async def wait_ready(self, names: Iterable[str]) -> None:
         for name in names:
             await self._keepers[name].ready.wait()
@@ -113,13 +140,7 @@ class Supervisor:
             "since": self._since.isoformat(timespec="seconds"),
             "ready_after_s": self._ready_after_s,
             "parts": {name: keeper.status() for name, keeper in self._keepers.items()},
-            "failure": failure
-            and {
-                "part": failure.part,
-                "reason": failure.reason,
-                "advice": failure.advice,
-                "log_tail": failure.log_tail,
-            },
+            "failure": failure and failure.told(),
         }
 
     def report(self) -> None:
@@ -140,7 +161,9 @@ class Keeper:
         self.task: asyncio.Task[None] | None = None
         self.ready, self.stopped = asyncio.Event(), asyncio.Event()
         self._process = Process(part, self.log_file, supervisor.data_dir)
-        self._restarts = 0
+        self._asked = asyncio.Event()
+        self._planned: asyncio.Future[None] | None = None
+        self._restarts = self._planned_restarts = 0
         self._ready_after_s: float | None = None
         self._last_end: str | None = None
         self._since = datetime.now(UTC)
@@ -151,18 +174,41 @@ class Keeper:
         deaths = 0
         while True:
             ready_at = time.monotonic()
-            ended = await self._until_end()
+            ended = await self._end()
+            if ended is None:
+                deaths, self._planned_restarts = 0, self._planned_restarts + 1
+                self._become("stopping")
+            else:
+                deaths = 1 if time.monotonic() - ready_at > STEADY_AFTER_S else deaths + 1
+                self._last_end = describe_exit(ended)
             await self._process.stop()  # what it started may outlive it
-            deaths = 1 if time.monotonic() - ready_at > STEADY_AFTER_S else deaths + 1
-            self._last_end = describe_exit(ended)
             deaths = await self._start_again(deaths)
 
-    async def _until_end(self) -> int:
-        """Exit status of the part; its state shows meanwhile whether it still answers."""
+    async def restart(self) -> None:
+        """Stop and start the part, which ends a pause after a death; returns when it is ready. Raises StartFailed."""
+        self._planned = asyncio.get_running_loop().create_future()
+        self._asked.set()
+        await self._planned
+
+    async def noticed(self) -> None:
+        """Until the part's callers have found it, or long enough."""
+        latest = time.monotonic() + LONGEST_NOTICE_S
+        while self.part.noticed and await attempt(self.part.noticed) and time.monotonic() < latest:  # noqa: ASYNC110
+            await asyncio.sleep(NOTICE_INTERVAL_S)
+
+    async def _end(self) -> int | None:
+        """The exit status of the process; None when a restart is asked for first.
+
+        Meanwhile the part's state shows whether it still answers.
+        """
         asking = asyncio.create_task(self._keep_asking())
+        exited, asked = asyncio.ensure_future(self._process.wait()), asyncio.ensure_future(self._asked.wait())
         try:
-            return await self._process.wait()
+            await asyncio.wait({exited, asked}, return_when=asyncio.FIRST_COMPLETED)
+            return exited.result() if exited.done() else None
         finally:
+            exited.cancel()
+            asked.cancel()
             asking.cancel()
 
     async def _keep_asking(self) -> None:
@@ -173,18 +219,32 @@ class Keeper:
                 self._become(state)
 
     async def _start_again(self, deaths: int) -> int:
-        """Until the part is ready; deaths in a row so far."""
+        """Until the part is ready; deaths in a row so far, 0 for a planned restart."""
         while True:
-            self._restarts += 1
-            self._become("waiting to restart")
-            await asyncio.sleep(min(self._first_pause_s * 2 ** (deaths - 1), LONGEST_PAUSE_S))
+            if deaths:
+                self._restarts += 1
+                self._become("waiting to restart")
+                with contextlib.suppress(TimeoutError):
+                    pause_s = min(self._first_pause_s * 2 ** (deaths - 1), LONGEST_PAUSE_S)
+                    await asyncio.wait_for(self._asked.wait(), pause_s)
             try:
                 await self._start("restarting")
             except StartFailed as failure:
                 self._last_end = str(failure)
                 deaths += 1
+                self._answer(failure)
             else:
+                self._answer(None)
                 return deaths
+
+    def _answer(self, failure: StartFailed | None) -> None:
+        """To whoever asked for a restart, also when a start was under way already: that one was as good."""
+        self._asked.clear()
+        if self._planned and not self._planned.done():
+            if failure:
+                self._planned.set_exception(failure)
+            else:
+                self._planned.set_result(None)
 
     async def _start(self, state: str) -> None:
         self._become(state)
@@ -221,6 +281,7 @@ class Keeper:
             "since": self._since.isoformat(timespec="seconds"),
             "ready_after_s": self._ready_after_s,
             "restarts": self._restarts,
+            "planned_restarts": self._planned_restarts,
             "last_end": self._last_end,
             "log": str(self.log_file),
         }

@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from stack import authority, catalog, lock
+from stack import authority, catalog, control, lock
 from stack.mesh import PROJECT, Mesh, Options, check_edge_ports, open_mesh, read_object
 from stack.part import StartFailed
 from stack.process import end_leftovers
@@ -56,7 +56,8 @@ async def _serve(mesh: Mesh, supervisor: Supervisor, console: Console) -> int:
             await start
             print_welcome(mesh, console)
             watch = asyncio.create_task(supervisor.watch())
-            await asyncio.wait({asked, watch}, return_when=asyncio.FIRST_COMPLETED)
+            async with control.listening(supervisor):
+                await asyncio.wait({asked, watch}, return_when=asyncio.FIRST_COMPLETED)
             failed = watch.done()
             watch.cancel()
         start.cancel()

@@ -71,7 +71,9 @@ def status_table(status: Status, now: datetime) -> Table:
         memory = f"{part['pss_bytes'] / 2**20:.0f} MB" if part.get("pss_bytes") else ""
         age = _age(now - datetime.fromisoformat(part["since"]))
         state = Text(part["state"], style)
-        table.add_row(name, state, str(part["pid"] or ""), str(part["restarts"]), memory, age, part.get("address", ""))
+        planned = part.get("planned_restarts", 0)  # absent in what an older supervisor wrote
+        restarts = f"{part['restarts']}" + (f" + {planned} planned" if planned else "")
+        table.add_row(name, state, str(part["pid"] or ""), restarts, memory, age, part.get("address", ""))
     return table
 
 

@@ -2,10 +2,11 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -14,11 +15,14 @@ from services.shared.serving.interceptor import CallRules
 from services.shared.serving.server import Service, serve
 from services.shared.serving.settings import ServingSettings
 from stack import authority, envoy
+from stack.memory import pss_bytes
 from stack.mesh import SERVICES, Mesh, Options, open_mesh
 from stack.part import accepts_connection
 from stack.process import Process
 from tests.conftest import Signer
 from tests.edge.servers import HANDLERS, OPEN_METHODS, Seen
+
+NO_PORTS = Options(http_port=0, https_port=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +30,7 @@ class Edge:
     """A running edge. `seen` is what the servers behind it were asked."""
 
     mesh: Mesh
+    process: Process
     seen: Seen = field(default_factory=Seen)
 
     @property
@@ -40,46 +45,68 @@ class Edge:
     def target(self) -> str:
         return self.mesh.address("edge-http")
 
+    def memory(self) -> int:
+        """PSS of Envoy in bytes."""
+        return pss_bytes(self.process.pid or 0)
+
     def access_log(self) -> str:
         return self.mesh.log_file("envoy").read_text()
 
 
 @asynccontextmanager
-async def edge_in_front(folder: Path, jwks_file: Path, certificates: Mapping[str, str | None]) -> AsyncIterator[Edge]:
-    """`certificates` says whose certificate a service shows; None: it speaks plaintext; not named: it does not run."""
-    mesh = open_mesh(folder, Options(http_port=0, https_port=0))
+async def edge_in_front(
+    folder: Path,
+    jwks_file: Path,
+    certificates: Mapping[str, str | None],
+    *,
+    options: Options = NO_PORTS,
+    changed: Callable[[str], str] | None = None,
+    **settings: Any,
+) -> AsyncIterator[Edge]:
+    """`certificates` says whose certificate a service shows; None: it speaks plaintext; not named: it does not run.
+
+    `changed` makes another configuration of the edge's own; `settings` are those of the servers.
+    """
+    mesh = open_mesh(folder, options)
     authority.ensure(mesh)
     shutil.copyfile(jwks_file, mesh.data_dir / "jwks.json")
-    edge = Edge(mesh=mesh)
+    part = envoy.part(mesh)
+    if changed:
+        part = replace(part, prepare=None)
+        (mesh.directory("envoy") / "edge.yaml").write_text(changed(envoy.render(mesh)))
+    process = Process(part, mesh.log_file("envoy"), mesh.data_dir)
+    edge = Edge(mesh=mesh, process=process)
     async with AsyncExitStack() as running:
         for service, certificate in certificates.items():
-            await running.enter_async_context(_serving(edge, service, certificate))
-        process = Process(envoy.part(mesh), mesh.log_file("envoy"), mesh.data_dir)
+            await running.enter_async_context(serving(edge, f"{service}-1", certificate, **settings))
         await process.start()
         running.push_async_callback(process.stop)
         yield edge
 
 
 @asynccontextmanager
-async def _serving(edge: Edge, service: str, certificate: str | None) -> AsyncIterator[None]:
-    mesh, stop = edge.mesh, asyncio.Event()
-    port = mesh.ports[f"{service}-1"]
-    settings = ServingSettings(
-        listen_address=f"127.0.0.1:{port}",
-        metrics_address=mesh.address(f"{service}-1-metrics"),
-        jwks_file=mesh.data_dir / "jwks.json",
-        tls_ca_file=mesh.ca_file if certificate else None,
-        tls_cert_file=mesh.cert_file(certificate) if certificate else None,
-        tls_key_file=mesh.key_file(certificate) if certificate else None,
-        reflection=True,
-        stop_grace_s=0,
-    )
+async def serving(
+    edge: Edge, replica: str, certificate: str | None, **settings: Any
+) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """A replica of a service behind the edge; gives what stops it as SIGTERM would."""
+    mesh, stop, service = edge.mesh, asyncio.Event(), replica.rpartition("-")[0]
+    port = mesh.ports[replica]
+    own: dict[str, Any] = {
+        "listen_address": f"127.0.0.1:{port}",
+        "metrics_address": mesh.address(f"{replica}-metrics"),
+        "jwks_file": mesh.data_dir / "jwks.json",
+        "tls_ca_file": mesh.ca_file if certificate else None,
+        "tls_cert_file": mesh.cert_file(certificate) if certificate else None,
+        "tls_key_file": mesh.key_file(certificate) if certificate else None,
+        "reflection": True,
+        "stop_grace_s": 0,
+    }
     handlers = HANDLERS[service]
     running = asyncio.create_task(
         serve(
             Service(
                 name=service,
-                settings=settings,
+                settings=ServingSettings(**{**own, **settings}),
                 register=[make(edge.seen) for make in handlers.values()],
                 proto_services=list(handlers),
                 rules=CallRules(open_methods=OPEN_METHODS),
@@ -87,6 +114,11 @@ async def _serving(edge: Edge, service: str, certificate: str | None) -> AsyncIt
             stop=stop,
         )
     )
+
+    async def stopped() -> None:
+        stop.set()
+        await running
+
     try:
         while not running.done():
             try:
@@ -94,10 +126,9 @@ async def _serving(edge: Edge, service: str, certificate: str | None) -> AsyncIt
                 break
             except OSError:
                 await asyncio.sleep(0.005)  # the port opens when the server has started
-        yield
+        yield stopped
     finally:
-        stop.set()
-        await running
+        await stopped()
 
 
 @pytest.fixture(scope="session")

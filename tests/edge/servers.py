@@ -26,6 +26,9 @@ from parley.session.v1 import (
 from services.shared.errors import NotFound, Reason, Unavailable
 
 UNAVAILABLE_PAGE_SIZE = 99
+FLOOD = 10**9
+"""WatchNotifications after it never ends, and is as fast as it is read."""
+LARGE = notification_pb2.Notification(id="x" * 4000)
 UNKNOWN_ID = "00000000-0000-4000-8000-000000000000"
 OPEN_METHODS = frozenset(f"/parley.auth.v1.AuthService/{name}" for name in ("Login", "GetJwks"))
 
@@ -36,7 +39,10 @@ class Seen:
 
     metadata: dict[str, str | bytes] = field(default_factory=dict)
     """Of the last call."""
+    time_left_s: float = 0
+    """Which the last call had when it arrived."""
     calls: int = 0
+    flooded_bytes: int = 0
     next_word: asyncio.Event = field(default_factory=asyncio.Event)
     """StartTurn sends a word each time it is set."""
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -44,6 +50,7 @@ class Seen:
     def note(self, context: grpc.aio.ServicerContext) -> None:
         self.calls += 1
         self.metadata = dict(context.invocation_metadata() or ())
+        self.time_left_s = context.time_remaining() or 0
 
 
 class Auth(auth_service_pb2_grpc.AuthServiceServicer):
@@ -138,7 +145,10 @@ class Knowledge(knowledge_service_pb2_grpc.KnowledgeServiceServicer):
 
     async def Search(self, request, context):
         self._seen.note(context)
-        await asyncio.sleep(3600)
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            self._seen.cancelled.set()
 
 
 class Notifications(notification_service_pb2_grpc.NotificationServiceServicer):
@@ -151,6 +161,9 @@ class Notifications(notification_service_pb2_grpc.NotificationServiceServicer):
 
     async def WatchNotifications(self, request, context):
         self._seen.note(context)
+        while request.after_sequence == FLOOD:
+            yield notification_service_pb2.WatchNotificationsResponse(notification=LARGE)
+            self._seen.flooded_bytes += LARGE.ByteSize()
         notification = notification_pb2.Notification(sequence=request.after_sequence + 1)
         yield notification_service_pb2.WatchNotificationsResponse(notification=notification)
 

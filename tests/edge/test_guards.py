@@ -137,15 +137,12 @@ async def test_upstream_without_or_with_the_wrong_certificate_gets_no_call(tmp_p
         assert rest_refusal(await rest.get("/healthz")) == (503, "SERVICE_UNAVAILABLE")
 
 
-async def test_routes_are_the_public_methods_and_only_streams_have_no_timeout(edge: Edge) -> None:
+async def test_routes_are_the_public_methods(edge: Edge) -> None:
     config = yaml.safe_load(envoy.render(edge.mesh, os.environ))
     manager = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
     routes = {r["match"].get("path"): r["route"] for r in manager["route_config"]["virtual_hosts"][0]["routes"]}
     methods = {method.path: method for method in contract.public_methods()}
     assert {path for path in routes if path} == set(methods)
-    assert {path for path in routes if path and routes[path]["timeout"] == "0s"} == {
-        path for path, method in methods.items() if method.streams
-    }
     assert {routes[path]["cluster"] for path in methods} == set(SERVICES)
 
 

@@ -23,7 +23,7 @@ from services.shared.serving.server import Check, Service, serve
 from services.shared.serving.settings import ServingSettings
 from stack.mesh import pick_ports
 from tests.conftest import Signer
-from tests.refusals import failure_of, reason_of
+from tests.refusals import details_of, failure_of, reason_of
 from tests.shared.serving import NAME, WATCH, Context, Given
 
 EAGER = [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.min_reconnect_backoff_ms", 50)]
@@ -55,13 +55,16 @@ async def _until(watch: grpc.aio.UnaryStreamCall, status: int) -> None:
 
 
 @asynccontextmanager
-async def _running(signer: Signer, given: Given, *, stop_grace_s: float = 10, **more: object) -> AsyncIterator[Running]:
+async def _running(
+    signer: Signer, given: Given, *, stop_grace_s: float = 10, lame_duck_s: float = 0, **more: object
+) -> AsyncIterator[Running]:
     ports = pick_ports(["rpc", "metrics"])
     settings = ServingSettings(
         listen_address=f"127.0.0.1:{ports['rpc']}",
         metrics_address=f"127.0.0.1:{ports['metrics']}",
         jwks_file=signer.jwks_file,
         stop_grace_s=stop_grace_s,
+        lame_duck_s=lame_duck_s,
     )
     service = Service(name="notification", settings=settings, register=[given.register], proto_services=[NAME], **more)
     stop = asyncio.Event()
@@ -101,13 +104,27 @@ async def test_a_running_call_finishes_within_the_grace_and_health_says_not_serv
         await running.ended
 
 
-async def test_a_call_longer_than_the_grace_is_ended(signer: Signer) -> None:
+async def test_calls_are_taken_after_health_has_said_not_serving_until_callers_had_time_to_ask(signer: Signer) -> None:
+    async with _running(signer, Given(), lame_duck_s=0.5) as running:
+        health = running.watch_health(NAME)
+        await _until(health, SERVING)
+        running.stop.set()
+        await _until(health, NOT_SERVING)
+        assert await running.list() == ListNotificationsResponse()
+        failure = await failure_of(health.read())  # it would hold up the stop
+        assert (failure.code(), reason_of(failure)) == (grpc.StatusCode.UNAVAILABLE, "SERVICE_UNAVAILABLE")
+        assert (await failure_of(running.list())).code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_call_longer_than_the_grace_is_ended_with_a_reason_and_a_time_to_come_back(signer: Signer) -> None:
     held = _Held()
-    async with _running(signer, Given(held), stop_grace_s=0.1) as running:
+    async with _running(signer, Given(held), stop_grace_s=0.5) as running:
         call = running.list()
         await held.begun.wait()
         running.stop.set()
-        assert (await failure_of(call)).code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+        failure = await failure_of(call)
+        assert (failure.code(), reason_of(failure)) == (grpc.StatusCode.UNAVAILABLE, "SERVICE_UNAVAILABLE")
+        assert details_of(failure)["RetryInfo"].retry_delay.ToMilliseconds() > 0
         await running.ended
 
 

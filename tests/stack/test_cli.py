@@ -103,6 +103,14 @@ def test_status_and_down_without_a_mesh(tmp_path):
     assert (down.returncode, down.stdout) == (0, f"No mesh is running in {tmp_path}.\n")
 
 
+def test_restart_without_a_mesh_or_a_name_is_refused(tmp_path):
+    alone = parley("restart", "chat", data_dir=tmp_path)
+    assert (alone.returncode, alone.stderr) == (1, f"Cannot restart: no mesh is ready in {tmp_path}.\n")
+    nothing = parley("restart", data_dir=tmp_path)
+    assert nothing.returncode == 2
+    assert "name parts or services, or say --all" in nothing.stderr
+
+
 def test_status_does_not_believe_a_killed_supervisor(tmp_path):
     part = {"state": "ready", "pid": 1, "restarts": 0, "last_end": None, "since": "2026-01-01T00:00:00+00:00"}
     (tmp_path / "status.json").write_text(json.dumps({"state": "ready", "pid": 1, "parts": {"nats": part}}))

@@ -36,7 +36,10 @@ def helper(folder: Path, name: str, script: str = SERVER, *, waits_for: str = ""
     async def ready() -> None:
         assert (folder / f"{waits_for or name}.up").exists()
 
-    defaults = {"ready": ready, "stop_timeout_s": 2, "start_timeout_s": 5, "advice": f"mend {name}"}
+    async def prepare() -> None:
+        (folder / f"{name}.up").unlink(missing_ok=True)
+
+    defaults = {"prepare": prepare, "ready": ready, "stop_timeout_s": 2, "start_timeout_s": 5, "advice": f"mend {name}"}
     return Part(name=name, command=("sh", "-c", script), env={"NAME": name}, **{**defaults, **fields})
 
 
@@ -256,3 +259,55 @@ async def test_stop_during_start_leaves_nothing(tmp_path):
     await supervisor.stop()
     assert time.monotonic() - began < 1
     assert not list(leftovers(tmp_path))
+
+
+async def restarted(supervisor: Supervisor, *names: str) -> list[str]:
+    return [name async for name, _ in supervisor.restart(names)]
+
+
+async def test_planned_restarts_go_one_after_the_other_and_count_as_no_death(tmp_path):
+    found = []
+
+    async def noticed() -> None:
+        found.append(journal(tmp_path)[-1])
+        assert len(found) > 1  # asked again
+
+    parts = helper(tmp_path, "a", noticed=noticed), helper(tmp_path, "b")
+    async with supervised(tmp_path, *parts) as supervisor:
+        before = _pids(tmp_path)
+        assert await restarted(supervisor, "a", "b") == ["a", "b"]
+        assert found == ["start a", "start a"]
+        assert sorted(journal(tmp_path)[:2]) == ["start a", "start b"]
+        assert journal(tmp_path)[2:] == ["stop a", "start a", "stop b", "start b"]
+        assert not before & _pids(tmp_path)
+        assert status(tmp_path)["state"] == "ready"
+        for part in status(tmp_path)["parts"].values():
+            assert (part["restarts"], part["planned_restarts"], part["last_end"]) == (0, 1, None)
+
+
+async def test_part_that_does_not_come_back_ends_the_roll_and_is_tried_again(tmp_path):
+    broken = tmp_path / "broken"
+    script = f"test ! -e {broken} || exit 9; {SERVER}"
+    async with supervised(tmp_path, helper(tmp_path, "a", script), helper(tmp_path, "b")) as supervisor:
+        broken.touch()
+        with pytest.raises(StartFailed, match="a: ended with status 9"):
+            await restarted(supervisor, "a", "b")
+        assert status(tmp_path)["parts"]["b"]["planned_restarts"] == 0
+        broken.unlink()
+        await until(lambda: status(tmp_path)["state"] == "ready")
+        part = status(tmp_path)["parts"]["a"]
+        assert (part["planned_restarts"], part["last_end"]) == (1, "a: ended with status 9")
+        assert part["restarts"] >= 1
+
+
+async def test_planned_restart_ends_the_pause_after_a_death(tmp_path):
+    supervisor = Supervisor([helper(tmp_path, "a")], tmp_path, first_pause_s=60)
+    await supervisor.start()
+    try:
+        os.kill(status(tmp_path)["parts"]["a"]["pid"], signal.SIGKILL)
+        await until(lambda: status(tmp_path)["parts"]["a"]["state"] == "waiting to restart")
+        async with asyncio.timeout(5):
+            assert await restarted(supervisor, "a") == ["a"]
+        assert status(tmp_path)["state"] == "ready"
+    finally:
+        await supervisor.stop()

@@ -22,7 +22,9 @@ def open_channel(
         ("grpc.service_config", json.dumps(_service_config(idempotent))),
         ("grpc.ssl_target_name_override", peer),
         ("grpc.keepalive_time_ms", 20_000),
-        ("grpc.max_reconnect_backoff_ms", 1_000),
+        # A replica that restarted is found again before the next one stops (SETTLING_S of the local mesh).
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 500),
     ]
     credentials = channel_credentials(settings)
     interceptors = telemetry.client_interceptors()
@@ -49,7 +51,8 @@ def _service_config(idempotent: Sequence[tuple[str, str]]) -> dict[str, object]:
                     "initialBackoff": "0.05s",
                     "maxBackoff": "0.5s",
                     "backoffMultiplier": 2,
-                    "retryableStatusCodes": ["UNAVAILABLE"],
+                    # A gRPC server that closes answers CANCELLED to what it had not begun.
+                    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
                 },
             }
         ]

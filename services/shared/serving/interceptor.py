@@ -72,14 +72,22 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._request_within_s = request_within_s
         self._validator = protovalidate.Validator()
         self._wrapped: dict[str, grpc.RpcMethodHandler] = {}
-        self._endless: set[asyncio.Task[Any]] = set()
-        self._stopping = False
+        self._running: dict[asyncio.Task[Any], str] = {}
+        self._ends: Callable[[str], bool] = lambda method: False
 
     def end_endless_streams(self) -> None:
         """End them with SERVICE_UNAVAILABLE, those to come too."""
-        self._stopping = True
-        for task in self._endless:
-            task.cancel()
+        self._end(lambda method: method in self._rules.endless_methods or method.startswith(_INFRASTRUCTURE))
+
+    def end_all(self) -> None:
+        """The same for every call."""
+        self._end(lambda method: True)
+
+    def _end(self, ends: Callable[[str], bool]) -> None:
+        self._ends = ends
+        for task, method in self._running.items():
+            if ends(method):
+                task.cancel()
 
     async def intercept_service(
         self,
@@ -157,23 +165,21 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     @contextmanager
     def _ended_with_the_service(self, method: str) -> Iterator[None]:
-        task = asyncio.current_task()
-        if method not in self._rules.endless_methods or task is None:
-            yield
-            return
         stopping = Unavailable(Reason.SERVICE_UNAVAILABLE, "The service is stopping: come back.")
-        if self._stopping:
+        if self._ends(method):
             raise stopping
-        self._endless.add(task)
+        task = asyncio.current_task()
+        assert task
+        self._running[task] = method
         try:
             yield
         except asyncio.CancelledError as cancelled:
-            if not self._stopping:
+            if not self._ends(method):
                 raise
             task.uncancel()
             raise stopping from cancelled
         finally:
-            self._endless.discard(task)
+            del self._running[task]
 
     def _caller(self, method: str, metadata: Iterable[tuple[str, str | bytes]]) -> Caller | None:
         if method in self._rules.open_methods or method.startswith(_INFRASTRUCTURE):

@@ -1,8 +1,10 @@
 """Start, readiness and stop of a service process.
 
-`run` is the last line of every __main__: it starts the resources in order, serves until SIGTERM or SIGINT, then
-says NOT_SERVING, ends the streams that have no end of their own, lets the other calls finish within the grace, and
-closes the resources in reverse order.
+`run` is the last line of every __main__: it starts the resources in order, serves until SIGTERM or SIGINT, then stops:
+1. health says NOT_SERVING, and calls are taken as before for `lame_duck_s`: callers that ask about health go elsewhere;
+2. the listener closes, the others hear it by GOAWAY; streams without an end of their own end with SERVICE_UNAVAILABLE;
+3. running calls finish, at most `stop_grace_s`; whatever is left then ends with SERVICE_UNAVAILABLE too;
+4. the resources close in reverse order.
 `--check` runs all checks once instead and prints, for each failure, what to do next.
 """
 
@@ -33,14 +35,13 @@ NATS_ADVICE = "Start NATS and check PARLEY_NATS_URL and the three PARLEY_TLS_*_F
 _log = logging.getLogger("parley.serving")
 _CHECK_EVERY_S = 2.0
 _CHECK_WITHIN_S = 5.0
+_REFUSING_S = 0.3  # the end of the grace, in which calls that did not finish are told so
 _MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 _OPTIONS = [
     ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
     # The edge takes 32 KiB of headers and repeats a REST path; beyond this gRPC refuses by listing the headers.
     ("grpc.max_metadata_size", 80 * 1024),
     ("grpc.so_reuseport", 0),
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
 ]
 
@@ -110,9 +111,12 @@ async def serve(service: Service, *, stop: asyncio.Event | None = None) -> None:
             await stop.wait()
         _log.info("stopping")
         await healths.enter_graceful_shutdown()
+        await asyncio.sleep(settings.lame_duck_s)
         calls.end_endless_streams()
+        refusing = asyncio.get_running_loop().call_later(settings.stop_grace_s - _REFUSING_S, calls.end_all)
         drain = asyncio.ensure_future(service.drain(settings.stop_grace_s)) if service.drain else None
         await server.stop(settings.stop_grace_s)
+        refusing.cancel()
         if drain:
             await drain
 
@@ -122,7 +126,12 @@ def _server(service: Service) -> tuple[grpc.aio.Server, health.aio.HealthService
     credentials = server_credentials(settings)
     allow_list = AllowList() if credentials else None
     calls = CallInterceptor(TokenVerifier(settings.jwks_file), service.rules, allow_list, settings.max_stream_s)
-    server = grpc.aio.server(interceptors=[*telemetry.server_interceptors(), calls], options=_OPTIONS)
+    keepalive_ms = round(settings.keepalive_s * 1000)
+    pings = [
+        ("grpc.keepalive_time_ms", keepalive_ms),
+        ("grpc.http2.min_ping_interval_without_data_ms", keepalive_ms // 3),
+    ]
+    server = grpc.aio.server(interceptors=[*telemetry.server_interceptors(), calls], options=[*_OPTIONS, *pings])
     for register in service.register:
         register(server)
     healths = health.aio.HealthServicer()

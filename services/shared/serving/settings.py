@@ -40,10 +40,14 @@ class ServingSettings(TlsSettings):
     metrics_address: str
     jwks_file: Path
     reflection: bool = False
-    # How long running calls may take to finish after SIGTERM.
+    # How long after SIGTERM calls are still taken, so that callers learn from health to go elsewhere.
+    lame_duck_s: float = 0.0
+    # How long running calls may take to finish after that.
     stop_grace_s: float = 10.0
     # The longest a stream may stay open, whatever deadline its caller set.
     max_stream_s: float = 3600.0
+    # How often a silent connection is asked whether its other end is still there; callers may ask three times as often.
+    keepalive_s: float = 30.0
 
 
 def read_settings(kind: type[T], environ: Mapping[str, str] = os.environ) -> T:

@@ -33,6 +33,10 @@ SELECT pg_notify('tally', $1);
 -- name: slow
 SELECT pg_sleep(60);
 
+-- name: find_running
+SELECT pid FROM pg_stat_activity
+WHERE datname = current_database() AND state = 'active' AND query LIKE $1 AND pid <> pg_backend_pid();
+
 -- name: divide
 SELECT 1 / $1::int AS quotient;
 
