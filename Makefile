@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install up down test check gen lock baseline bench
+.PHONY: help install up down test check gen lock baseline bench chaos
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 DATA_DIR ?= $(CURDIR)/.parley
@@ -29,6 +29,9 @@ check: install web/node_modules  ## lint: style, types, contract
 
 bench: install  ## measure, and print the figures with machine and conditions
 	python -m bench
+
+chaos: install  ## 2,000 turns while everything is killed, paused and cut: make chaos CHAOS="--seed 7"
+	python -m tests.chaos $(CHAOS)
 
 gen: .venv/.installed web/node_modules  ## generate gen/ from proto/
 	buf generate --template proto/buf.gen.yaml

@@ -2,13 +2,16 @@
 
 import asyncio
 
-from bench import first_token, startup, streamed_tokens, unary
+from bench import first_token, idle_readers, lone_stream, many_streams, startup, streamed_tokens, turns, unary
 from bench.mesh import machine, running_mesh
 
 if __name__ == "__main__":  # the clients' processes import this module too
     print(machine())
     startup.main()
-    with running_mesh("--chat-models=echo") as mesh:
+    with running_mesh("--chat-models=echo", environment=turns.MANY_TURNS) as mesh:
         asyncio.run(first_token.measure(mesh))
+        lone_stream.measure(mesh)
         streamed_tokens.measure(mesh)
+        many_streams.measure(mesh)
+        idle_readers.measure(mesh)
         asyncio.run(unary.measure(mesh))

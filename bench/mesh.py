@@ -7,7 +7,7 @@ import platform
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,9 @@ class RunningMesh:
 
 
 @contextlib.contextmanager
-def running_mesh(*options: str, data_dir: Path | None = None) -> Iterator[RunningMesh]:
+def running_mesh(
+    *options: str, data_dir: Path | None = None, environment: Mapping[str, str] | None = None
+) -> Iterator[RunningMesh]:
     """Start a mesh with `parley up --detach`, stop it at the end; its data goes too unless `data_dir` is given."""
     with contextlib.ExitStack() as kept:
         folder = data_dir or Path(kept.enter_context(tempfile.TemporaryDirectory(prefix="parley-bench-")))
@@ -71,7 +73,7 @@ def running_mesh(*options: str, data_dir: Path | None = None) -> Iterator[Runnin
         unlimited = {"PARLEY_EDGE_REQUESTS_PER_S": "1000000", "PARLEY_EDGE_BURST": "1000000"}
         subprocess.run(
             [PARLEY, "up", "--detach", here, "--port=0", "--tls-port=0", *options],
-            env=os.environ | unlimited,
+            env={**os.environ, **unlimited, **(environment or {})},
             check=True,
             stdout=subprocess.DEVNULL,
         )

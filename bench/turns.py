@@ -11,6 +11,9 @@ from parley.chat.v1.chat_service_pb2_grpc import ChatServiceStub
 from parley.session.v1.session_service_pb2 import CreateConversationRequest
 from parley.session.v1.session_service_pb2_grpc import SessionServiceStub
 
+MANY_TURNS = {"PARLEY_OPEN_TURNS_PER_USER": "1000", "PARLEY_OPEN_READERS_PER_USER": "2000"}
+"""Environment of a mesh whose one user is measured as if it were many."""
+
 
 async def conversation(mesh: RunningMesh, opened: grpc.aio.Channel) -> str:
     """A new conversation's id."""

@@ -35,7 +35,7 @@ CHAT_COMMANDS = (
     "+@connection +@string +@hash +@set +@sortedset +@stream +@transaction "
     "+del +unlink +exists +type +expire +pexpire +expireat +pexpireat +ttl +pttl +persist "
     "+eval +evalsha +script|load +script|exists +wait "
-    "-@admin -@dangerous"
+    "-@admin -@dangerous +info"  # its run id tells whether logs may have lost their ends
 )
 
 

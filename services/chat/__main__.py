@@ -2,6 +2,7 @@
 
 from functools import partial
 from pathlib import Path
+from uuid import uuid4
 
 from grpc.aio import Channel
 
@@ -10,6 +11,7 @@ from services.chat import metrics
 from services.chat.answer import Means
 from services.chat.handlers import ChatService
 from services.chat.model import TritonModel
+from services.chat.ownership import Ownership
 from services.chat.peers import IDEMPOTENT_AT_KNOWLEDGE, IDEMPOTENT_AT_SESSION, KnowledgePeer, SessionPeer
 from services.chat.prompt import Prompts
 from services.chat.settings import Settings
@@ -17,6 +19,7 @@ from services.chat.store import StoredTurns
 from services.chat.turnlog import ValkeyTurnLog
 from services.chat.turns import Rules, Turns
 from services.chat.wire import encode
+from services.shared.background import background
 from services.shared.events.bus import Bus
 from services.shared.events.relay import Relay
 from services.shared.postgres.database import Database
@@ -37,22 +40,29 @@ def wire() -> Service:
     model = TritonModel(settings.triton_address, settings)
     session = open_channel(settings.session_address, "session", settings, idempotent=IDEMPOTENT_AT_SESSION)
     knowledge = open_channel(settings.knowledge_address, "knowledge", settings, idempotent=IDEMPOTENT_AT_KNOWLEDGE)
-    records = StoredTurns(database)
+    records = StoredTurns(database, uuid4())
     means = _means(settings, session, knowledge, model, records)
-    rules = Rules(models=settings.chat_models, reader_grace_s=settings.reader_grace_s)
-    turns = Turns(records, log, encode, means, rules)
+    rules = Rules(
+        models=settings.chat_models,
+        deadline_s=settings.turn_deadline_s,
+        reader_grace_s=settings.reader_grace_s,
+        open_turns=settings.open_turns_per_user,
+        open_readers=settings.open_readers_per_user,
+    )
+    turns = Turns(records, log, listener, encode, means, rules)
+    ownership = Ownership(records, listener, turns, lease_s=settings.lease_s, beat_s=settings.beat_s)
     metrics.show_open_turns(lambda: turns.open_count)
     return Service(
         name="chat",
         settings=settings,
-        register=[partial(add_ChatServiceServicer_to_server, ChatService(turns))],
+        register=[partial(add_ChatServiceServicer_to_server, ChatService(turns, records))],
         proto_services=["parley.chat.v1.ChatService"],
         resources=[
             *(database, listener.running(), bus.running(), relay.running()),
-            *(session, knowledge, model, log, turns.running()),  # turns end, and are saved, before what they need
+            *(session, knowledge, model, log, background(ownership.run)),
         ],
-        drain=turns.drain,
-        # Without Valkey a question is refused with its own reason, which is more than an unready service says.
+        drain=ownership.drain,
+        # Whatever else is away, a turn does without it or says so, which is more than an unready service says.
         checks=[
             Check("PostgreSQL", database.probe, POSTGRES_ADVICE),
             Check("NATS", bus.probe, NATS_ADVICE, needed=False),
@@ -72,7 +82,7 @@ def _means(settings: Settings, session: Channel, knowledge: Channel, model: Trit
         ends=records,
         meter=metrics.PrometheusTurnMeter(),
         prompts=Prompts(settings.context_tokens),
-        deadline_s=settings.turn_deadline_s,
+        patience_s=settings.patience_s,
     )
 
 

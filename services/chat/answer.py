@@ -1,29 +1,36 @@
 """Answering one turn: open it, find passages, let the model speak, close it.
 
 The run is a task of its own that no client can interrupt, so that every turn that was opened is also closed. Only the
-part in which the model speaks can be stopped, by the turn's deadline or by LiveTurn.stop.
+part in which the model speaks can be stopped. A run that takes a turn over begins where the log ends.
+
+The order of the last steps is what two replicas, or a crash, can't disturb: `usage` with its note fixes text and end
+in the log, then the answer is saved, then the turn ends in the record, then its last event is shown. Each step may be
+done again.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
 from uuid import UUID
 
+from services.chat import notes
+from services.chat.journal import REWOUND_STEP, Journal
 from services.chat.live import LiveTurn, TurnTaken
-from services.chat.prompt import Prompt, Prompts
+from services.chat.prompt import Prompts
+from services.chat.speech import FIRST_PAUSE_S, LONGEST_PAUSE_S, HandedOver, Model, Speech
+from services.chat.takeover import Recovered
 from services.chat.turn import (
     Asker,
     Cancelled,
     Completed,
     End,
     Failed,
-    FinishReason,
     Message,
     Passage,
+    Rewound,
     Sources,
     Started,
     TextDelta,
@@ -35,15 +42,7 @@ from services.chat.words import Words
 from services.shared.errors import Reason, Refusal, Unavailable
 
 _log = logging.getLogger("parley.chat")
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """What the model said since the piece before; the last one has a finish reason."""
-
-    text: str
-    usage: Usage
-    finish_reason: FinishReason | None
+T = TypeVar("T")
 
 
 class Conversations(Protocol):
@@ -65,15 +64,6 @@ class Documents(Protocol):
         """Passages that fit, best first. Raises Refusal, in time for a person who waits."""
 
 
-class Model(Protocol):
-    """The models that answer."""
-
-    def speak(
-        self, model: str, prompt: Prompt, *, temperature: float | None, limit_s: float
-    ) -> AsyncGenerator[Piece, None]:
-        """Pieces of the answer; closing the iterator frees the model. Raises Refusal."""
-
-
 class TurnMeter(Protocol):
     """What operators count."""
 
@@ -84,8 +74,10 @@ class TurnMeter(Protocol):
 class TurnEnds(Protocol):
     """Where the end of a turn is recorded, with its event for other services."""
 
-    async def finish(self, turn: Turn, end: End, usage: Usage, message_id: UUID | None) -> None:
-        """Record how this run of the turn ended. Raises Unavailable."""
+    async def finish(
+        self, turn: Turn, end: End, usage: Usage, message_id: UUID | None, first_text_time: datetime | None
+    ) -> bool:
+        """Record how the turn ended, once. False when it is not this run's any more. Raises Unavailable."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,126 +90,179 @@ class Means:
     ends: TurnEnds
     meter: TurnMeter
     prompts: Prompts
-    deadline_s: float
+    patience_s: float  # how long the end of a turn waits for a peer or the record to come back
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
 
 class Answer:
     """One run of one turn."""
 
-    def __init__(self, turn: Turn, live: LiveTurn, means: Means) -> None:
+    def __init__(self, turn: Turn, live: LiveTurn, journal: Journal, means: Means, found: Recovered) -> None:
         self._turn = turn
         self._live = live
+        self._journal = journal
         self._means = means
-        self._words = Words()
-        self._passages: tuple[Passage, ...] = ()
-        self._opened = False
+        self._found = found
+        self._words = Words(found.text, found.usage)
+        self._passages = found.sources.passages if found.sources else ()
+        self.opened = found.started  # there is something to end
+        self._first_text_time: datetime | None = None
+        self._until_s = asyncio.get_running_loop().time() + turn.time_left_s
 
     async def run(self) -> None:
-        """Answer to the end. Raises the refusal of a turn that could not be opened; then nothing of it is stored."""
+        """Answer to the end. Raises the refusal of a turn that could not be opened; then nothing of it is stored.
+
+        Raises TurnTaken and HandedOver when another replica has the turn, or may have it.
+        """
         try:
-            history, found = await self._open()
-            end = await self._speak(history, found)
+            end = self._found.end or self._found.ending or await self._answer()
         except Refusal as refusal:
-            if not self._opened:
+            if not self.opened:
                 raise
-            end = failure(refusal)
-        except TurnTaken:
+            end = self._stopped() or failure(refusal)
+        except (TurnTaken, HandedOver):
             raise
         except Exception:  # whatever broke: the turn must end, and say so
             _log.exception("a turn broke", extra={"facts": {"turn_id": self._turn.id}})
             end = Failed(Reason.INTERNAL, "Something broke on our side.")
         await self._close(end)
 
-    async def _open(self) -> tuple[Sequence[Message], Sequence[Passage] | None]:
-        """History and passages; None for passages that could not be searched."""
+    async def _answer(self) -> End:
+        if self._found.rewind:
+            await self._rewind()
+        if self.opened:
+            history, sources = await self._open_again()
+        else:
+            history, sources = await self._open()
+        return self._stopped() or await self._speak(history, sources)
+
+    async def _open(self) -> tuple[Sequence[Message], Sources]:
         try:
             async with asyncio.TaskGroup() as tasks:
                 searching = tasks.create_task(self._search())
                 history = await self._means.conversations.open_turn(self._turn)
-                self._opened = True
-                question = self._turn.question
-                await self._live.write(Started(question.conversation_id, self._turn.model, self._means.clock()))
+                self.opened = True
+                await self._journal.write(self._started())
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
         return history, searching.result()
 
-    async def _search(self) -> Sequence[Passage] | None:
-        if not self._turn.question.search:
-            return ()
+    async def _open_again(self) -> tuple[Sequence[Message], Sources]:
+        """The same for a turn that readers have seen: who is away is waited for, and its sources stay as they are."""
         try:
-            return await self._means.documents.search(self._turn.asker, self._turn.question.text)
-        except Refusal:
-            return None
+            async with asyncio.TaskGroup() as tasks:
+                searching = tasks.create_task(self._search_again(self._found.sources))
+                opening = lambda: self._means.conversations.open_turn(self._turn)  # noqa: E731
+                history = await self._patiently(opening, self._until_s)
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
+        return history, searching.result()
 
-    async def _speak(self, history: Sequence[Message], found: Sequence[Passage] | None) -> End:
-        """The model's words into the log, until it has finished or is stopped."""
-        if self._live.stop.is_set():
-            return Cancelled()
-        prompt = self._means.prompts.assemble(self._turn.question, history, found or ())
-        self._passages = prompt.passages
-        listening = asyncio.create_task(self._listen_until_stopped(prompt))
+    async def _search(self) -> Sources:
+        if not self._turn.question.search:
+            return Sources((), degraded=False)
         try:
-            await self._live.write(Sources(prompt.passages, degraded=found is None))
+            found = await self._means.documents.search(self._turn.asker, self._turn.question.text)
+        except Refusal:
+            return Sources((), degraded=True)
+        return Sources(tuple(found), degraded=False)
+
+    async def _search_again(self, shown: Sources | None) -> Sources:
+        """The passages that were shown, whole where they can be found again, else as much as was shown of them."""
+        if shown is None:
+            return await self._search()
+        if not shown.passages:
+            return shown
+        whole = {passage.id: passage for passage in (await self._search()).passages}
+        return replace(shown, passages=tuple(whole.get(passage.id, passage) for passage in shown.passages))
+
+    def _stopped(self) -> Cancelled | None:
+        """How the turn ends when it was stopped before the model spoke. Raises HandedOver."""
+        if (wish := self._live.wish) is None:
+            return None
+        if wish.cause is None:
+            raise HandedOver
+        return wish.cancelled(wish.cause)
+
+    async def _rewind(self) -> None:
+        if not self._live.entries:
+            await self._journal.write(self._started())
+        await self._journal.write(Rewound(), sequence=self._turn.runs * REWOUND_STEP)
+        self.opened = True
+
+    def _started(self) -> Started:
+        question, resumable = self._turn.question, not self._journal.behind
+        return Started(question.conversation_id, self._turn.model, self._means.clock(), resumable)
+
+    async def _speak(self, history: Sequence[Message], sources: Sources) -> End:
+        """The model's words into the log, until it has finished or is stopped."""
+        prompt = self._means.prompts.assemble(self._turn.question, history, sources.passages)
+        self._passages = prompt.passages
+        speech = Speech(
+            self._means.model,
+            self._turn,
+            prompt,
+            self._words,
+            self._live,
+            until_s=self._until_s,
+            patient=self._found.started,  # readers may have seen words that were void since
+        )
+        speaking = asyncio.create_task(speech.run())
+        try:
+            if self._found.sources is None:
+                await self._journal.write(Sources(prompt.passages, degraded=sources.degraded))
             await self._write_words()
         finally:
-            listening.cancel()
-            await asyncio.wait((listening,))
-        return Cancelled() if self._words.cancelled else Completed(self._words.finish_reason)
+            speaking.cancel()
+            await asyncio.wait((speaking,))
+        return speech.cancelled or Completed(self._words.finish_reason)
 
     async def _write_words(self) -> None:
-        if text := await self._words.take():
-            await self._live.write(TextDelta(text))
-            self._means.meter.first_words(self._turn.model, self._live.age_s)
-        while text := await self._words.take():
-            await self._live.write(TextDelta(text))
-
-    async def _listen_until_stopped(self, prompt: Prompt) -> None:
-        # Only the model is interrupted, never an append: whether that was done would then be unknown.
-        tasks = (asyncio.create_task(self._listen(prompt)), asyncio.create_task(self._live.stop.wait()))
-        try:
-            await asyncio.wait(tasks, timeout=self._means.deadline_s, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
-            self._words.cancel()
-
-    async def _listen(self, prompt: Prompt) -> None:
-        words, question = self._words, self._turn.question
-        pieces = self._means.model.speak(
-            self._turn.model, prompt, temperature=question.temperature, limit_s=self._means.deadline_s
-        )
-        try:
-            async with aclosing(pieces):
-                async for piece in pieces:
-                    words.usage = piece.usage
-                    words.put(piece.text)
-                    if piece.finish_reason:
-                        words.finish(piece.finish_reason)
-                    elif words.closed:  # longer than an answer may be
-                        return
-            words.fail(Unavailable(Reason.MODEL_UNAVAILABLE, "The model stopped in the middle. Ask again."))
-        except Exception as error:  # for the writer, which ends the turn by it
-            words.fail(error)
+        words, journal = self._words, self._journal
+        if text := await words.take():
+            await journal.write(TextDelta(text), note=notes.of_usage(words.usage))
+            if not self._found.text:
+                self._first_text_time = self._means.clock()
+                self._means.meter.first_words(self._turn.model, self._live.age_s)
+        while text := await words.take():
+            await journal.write(TextDelta(text), note=notes.of_usage(words.usage))
 
     async def _close(self, end: End) -> None:
         text, usage = self._words.text, self._words.usage
+        if not self._found.ending:  # else the log has it
+            await self._journal.write(usage, note=notes.of_end(end))
         message_id = None
         try:
             # A turn that failed without a word stays open at session, so that the same request may try again.
             if text or not isinstance(end, Failed):
-                whole = isinstance(end, Completed)
-                message_id = await self._means.conversations.close_turn(
-                    self._turn, text, whole=whole, passages=self._passages, usage=usage
+                message_id = await self._at_the_end(
+                    lambda: self._means.conversations.close_turn(
+                        self._turn, text, whole=isinstance(end, Completed), passages=self._passages, usage=usage
+                    )
                 )
             if not isinstance(end, Failed):
                 end = replace(end, message_id=message_id)
         except Refusal as refusal:
             end = failure(refusal)
-        try:
-            await self._means.ends.finish(self._turn, end, usage, message_id)
-        except Refusal as refusal:
-            end = failure(refusal)
+        if not await self._at_the_end(
+            lambda: self._means.ends.finish(self._turn, end, usage, message_id, self._first_text_time)
+        ):
+            raise TurnTaken(str(self._turn.id))
         self._means.meter.ended(self._turn.model, end, usage)
-        await self._live.end(usage, end)
+        if not self._found.end:
+            await self._journal.end(end)
+
+    async def _at_the_end(self, ask: Callable[[], Awaitable[T]]) -> T:
+        return await self._patiently(ask, asyncio.get_running_loop().time() + self._means.patience_s, heed=False)
+
+    async def _patiently(self, ask: Callable[[], Awaitable[T]], until_s: float, *, heed: bool = True) -> T:
+        """What a peer answers; one that is away is asked again, unless (`heed`) the turn is to stop."""
+        pause_s = FIRST_PAUSE_S
+        while True:
+            try:
+                return await ask()
+            except Unavailable:
+                if asyncio.get_running_loop().time() + pause_s > until_s or (heed and self._live.wish):
+                    raise
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)

@@ -1,81 +1,116 @@
-"""A turn as this process delivers it: numbered entries, appended to the log first, then handed to every reader.
+"""A turn as the readers in this process see it.
 
-A reader is a cursor, the number of the last entry it has. What comes next it takes from the short tail kept here, or,
-when it came late or fell behind the tail, page by page from the log. So joining needs no hand-over, a reader misses
-and repeats nothing, and one that stops reading costs a cursor and slows nobody.
+A reader is a cursor, the number of the last entry it has. What comes next it takes from the entries kept here, all of
+them where the turn runs and a short tail where it is followed, or, when it came late or fell behind the tail, page by
+page from the log. So joining needs no hand-over, a reader misses and repeats nothing, and one that stops reading costs
+a cursor and slows nobody.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import suppress
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
 from typing import Protocol
 from uuid import UUID
 
-from services.chat.turn import Cancelled, Completed, Entry, Event, Failed, refusal_of
+from services.chat.turn import CancellationCause, Cancelled, Completed, Entry, Failed, refusal_of
 from services.shared.errors import Reason, Unavailable
 
 TAIL_ENTRIES = 128
-Encode = Callable[[UUID, int, Event], bytes]
+_PAGE_ENTRIES = 64
+_LOOK_S = 1.0
+_sequence = attrgetter("sequence")
 
 
 class TurnLog(Protocol):
-    """The numbered entries of turns, where every replica can read them."""
+    """The numbered entries of turns, where every replica can read them. Each method raises Unavailable."""
+
+    @property
+    def incarnation(self) -> str | None:
+        """Names the life of the store since it last started, which may have lost the ends of logs; None: not known."""
 
     async def begin(self, turn_id: UUID) -> None:
-        """Make the log empty. Raises Unavailable."""
+        """Make the log empty."""
 
-    async def append(self, turn_id: UUID, entries: Sequence[Entry]) -> None:
-        """Write entries; done when they can be read. Raises Unavailable, or TurnTaken."""
+    async def append(self, turn_id: UUID, after: int, entries: Sequence[Entry]) -> None:
+        """Write entries where the log ends with the number `after`; done when they can be read.
+
+        Raises LogBehind, or TurnTaken.
+        """
 
     async def read(self, turn_id: UUID, after: int, *, wait_s: float = 0) -> list[Entry]:
-        """The next entries after a number, a bounded page; waits up to `wait_s` for the first. Raises Unavailable."""
+        """The next entries after a number, a bounded page; waits up to `wait_s` for the first."""
+
+    async def last(self, turn_id: UUID) -> Entry | None:
+        """The last entry."""
+
+    async def show_reader(self, turn_id: UUID) -> None:
+        """Say that somebody reads the turn away from where it runs, for the next READER_SHOWN_S."""
+
+    async def has_reader(self, turn_id: UUID) -> bool:
+        """Whether somebody said so."""
+
+
+READER_SHOWN_S = 3.0
+
+
+class LogBehind(Exception):
+    """The log lost entries: it ends with the number `last`."""
+
+    def __init__(self, last: int) -> None:
+        super().__init__(last)
+        self.last = last
 
 
 class TurnTaken(Exception):
-    """A number of the turn's log was given out by somebody else: the turn is no longer ours."""
+    """A number of the turn's log was given out by somebody else, or the record names another run: it is not ours."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """That a turn should stop here, since a time of the event loop. Without a cause, another replica goes on."""
+
+    cause: CancellationCause | None
+    time_s: float
+
+    def cancelled(self, cause: CancellationCause) -> Cancelled:
+        """The end of a turn whose model has just been freed."""
+        after_s = asyncio.get_running_loop().time() - self.time_s
+        return Cancelled(None, cause, max(0, round(after_s * 1000)))
 
 
 class LiveTurn:
-    """One turn and its readers in this process. `stop` is set when the turn is to end before its answer does."""
+    """One turn and its readers in this process."""
 
-    def __init__(self, turn_id: UUID, digest: bytes, log: TurnLog, encode: Encode, reader_grace_s: float) -> None:
+    def __init__(self, turn_id: UUID, log: TurnLog, *, runs_here: bool, reader_grace_s: float) -> None:
+        """`reader_grace_s` is how long the turn goes on here when nobody reads it, anywhere."""
         self.turn_id = turn_id
-        self.digest = digest
-        self.stop = asyncio.Event()
+        self.runs_here = runs_here
+        self.reader_grace_s = reader_grace_s
         self.last = 0
         self.readers = 0
         self.over = False
+        self.shown_s = float("-inf")  # its age when other replicas were told that it is read here
+        self.entries: list[Entry] = []  # all of them while the turn runs here, else a tail
+        self.wish: Wish | None = None
+        self._stopping = asyncio.Event()
         self._began_s = asyncio.get_running_loop().time()
         self._log = log
-        self._encode = encode
-        self._reader_grace_s = reader_grace_s
-        self._leaving: asyncio.TimerHandle | None = None
-        self._tail: deque[Entry] = deque(maxlen=TAIL_ENTRIES)
+        self._absence: asyncio.Task[None] | None = None
         self._error: Exception | None = None
         self._news = asyncio.Event()
 
     @property
     def age_s(self) -> float:
-        """Seconds since the turn was asked for."""
+        """Seconds since the turn was asked for, or taken over, here."""
         return asyncio.get_running_loop().time() - self._began_s
 
-    async def write(self, *events: Event) -> None:
-        """Number events, append them, deliver them. One writer at a time. Raises what TurnLog.append raises."""
-        entries = self.numbered(events)
-        await self._log.append(self.turn_id, entries)
-        self.deliver(entries)
-
-    async def end(self, *events: Event) -> None:
-        """`write` the last events; readers here get them even when the log does not."""
-        entries = self.numbered(events)
-        with suppress(Unavailable):  # the record knows the end already
-            await self._log.append(self.turn_id, entries)
-        self.deliver(entries)
-
     def deliver(self, entries: Sequence[Entry]) -> None:
-        """Hand entries that are in the log to the readers."""
-        self._tail.extend(entries)
+        """Hand entries to the readers."""
+        self.entries.extend(entries)
+        if not self.runs_here and len(self.entries) > 2 * TAIL_ENTRIES:
+            del self.entries[:-TAIL_ENTRIES]
         self.last = entries[-1].sequence
         event = entries[-1].event
         if isinstance(event, Failed):
@@ -84,24 +119,45 @@ class LiveTurn:
             self.over = True
         self._tell()
 
+    def run_here(self, entries: Sequence[Entry], return_s: float) -> None:
+        """From now on the turn runs here; `entries` are all that there are. Readers get `return_s` to come back."""
+        self.runs_here = True
+        self.entries = []
+        if entries:
+            self.deliver(entries)
+        if not self.readers:
+            self._absence = asyncio.create_task(self._stop_unread(max(return_s, self.reader_grace_s)))
+
     def refuse(self, error: Exception) -> None:
         """Nothing more comes: readers get `error` after the entries there are."""
         self.over = True
         self._error = error
         self._tell()
 
+    def stop(self, cause: CancellationCause | None, ago_s: float = 0.0) -> None:
+        """Ask that the turn stops here (see Wish); the first wish counts, but for a hand-over, which gives way."""
+        if self.wish is None or self.wish.cause is None:
+            self.wish = Wish(cause, asyncio.get_running_loop().time() - ago_s)
+            self._stopping.set()
+
+    async def stopping(self) -> Wish:
+        """Wait for the wish that the turn stops."""
+        await self._stopping.wait()
+        assert self.wish
+        return self.wish
+
     def join(self) -> None:
         """One more reader."""
         self.readers += 1
-        if self._leaving:
-            self._leaving.cancel()
-            self._leaving = None
+        if self._absence:
+            self._absence.cancel()
+            self._absence = None
 
     def leave(self) -> None:
-        """One reader less. Without any for the grace time, the turn is to stop."""
+        """One reader less."""
         self.readers -= 1
-        if self.readers == 0 and not self.over:
-            self._leaving = asyncio.get_running_loop().call_later(self._reader_grace_s, self.stop.set)
+        if self.readers == 0 and self.runs_here and not self.over:
+            self._absence = asyncio.create_task(self._stop_unread(self.reader_grace_s))
 
     async def follow(self, after: int = 0) -> AsyncIterator[Entry]:
         """Every entry after a number, as it comes, to the last; then raises the refusal of a turn that failed."""
@@ -117,18 +173,28 @@ class LiveTurn:
             raise self._error
 
     async def _next(self, after: int) -> Sequence[Entry]:
-        if self._tail[0].sequence <= after + 1:
-            return (self._tail[after - self.last],)
+        entries = self.entries
+        if entries and (self.runs_here or entries[0].sequence <= after + 1):
+            at = bisect_right(entries, after, key=_sequence)
+            return entries[at : at + _PAGE_ENTRIES]
         if page := await self._log.read(self.turn_id, after):
             return page
         raise Unavailable(Reason.TURN_LOG_UNAVAILABLE, "The beginning of this answer is lost; read the conversation.")
 
-    def numbered(self, events: Sequence[Event]) -> list[Entry]:
-        """Entries for the events that come next."""
-        return [
-            Entry(sequence, event, self._encode(self.turn_id, sequence, event))
-            for sequence, event in enumerate(events, self.last + 1)
-        ]
+    async def _stop_unread(self, grace_s: float) -> None:
+        pause_s = grace_s
+        while True:
+            await asyncio.sleep(pause_s)
+            if self.over or not await self._is_read_elsewhere():
+                break
+            pause_s = max(grace_s, _LOOK_S)
+        self.stop(CancellationCause.NO_READER)
+
+    async def _is_read_elsewhere(self) -> bool:
+        try:
+            return await self._log.has_reader(self.turn_id)
+        except Unavailable:
+            return True  # nobody knows: the turn's deadline bounds what that costs
 
     def _tell(self) -> None:
         # Wakes those who wait now; whoever comes later looks before it waits.

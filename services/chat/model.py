@@ -14,8 +14,8 @@ from opentelemetry import propagate, trace
 from tritonclient.grpc import InferInput, service_pb2
 from tritonclient.grpc.aio import InferenceServerClient
 
-from services.chat.answer import Piece
 from services.chat.prompt import Prompt
+from services.chat.speech import Piece
 from services.chat.turn import RETRY_AFTER_S, FinishReason, Usage
 from services.shared.errors import Invalid, Reason, Refusal, Unavailable
 from services.shared.serving.settings import TlsSettings
@@ -28,7 +28,7 @@ _tracer = trace.get_tracer("parley.chat")
 
 
 class TritonModel:
-    """Implements answer.Model; opened with `async with`."""
+    """Implements speech.Model; opened with `async with`."""
 
     def __init__(self, address: str, tls: TlsSettings) -> None:
         self._address = address
@@ -59,7 +59,7 @@ class TritonModel:
     async def speak(
         self, model: str, prompt: Prompt, *, temperature: float | None, limit_s: float
     ) -> AsyncGenerator[Piece, None]:
-        """See answer.Model."""
+        """See speech.Model."""
         assert self._client, "the model is used before it is opened"
         span = _tracer.start_span("ModelStreamInfer", attributes={"model": model})
         headers: dict[str, str] = {}

@@ -15,8 +15,8 @@ from parley.knowledge.v1.knowledge_service_pb2_grpc import KnowledgeServiceStub
 from parley.session.v1 import session_pb2, turn_record_service_pb2
 from parley.session.v1.turn_record_service_pb2_grpc import TurnRecordServiceStub
 from services.chat import wire
-from services.chat.turn import Asker, Message, Passage, Role, Turn, Usage
-from services.shared.errors import NotFound, Reason, Unavailable
+from services.chat.turn import Asker, Follows, Message, Passage, Place, Replaces, Role, Turn, Usage
+from services.shared.errors import NotFound, Reason, Unavailable, WrongState
 from services.shared.serving.channel import metadata_for
 from services.shared.serving.status import refusal_in
 
@@ -43,6 +43,7 @@ class SessionPeer:
             conversation_id=str(turn.question.conversation_id),
             text=turn.question.text,
             history_limit=self._history_messages,
+            **_place(turn.question.place),
         )
         try:
             response = await self._stub.OpenTurn(request, **_options(turn.asker, _RECORD_TIMEOUT_S))
@@ -67,6 +68,8 @@ class SessionPeer:
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
                 raise NotFound(Reason.CONVERSATION_NOT_FOUND, "The conversation was deleted meanwhile.") from error
+            if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
+                raise WrongState(Reason.TURN_ALREADY_CLOSED, "The answer was saved with other words.") from error
             raise Unavailable(Reason.CONVERSATION_UNAVAILABLE, "The answer can't be saved just now.") from error
         return UUID(response.answer.id) if response.HasField("answer") else None
 
@@ -97,6 +100,15 @@ def _passage(found: FoundPassage) -> Passage:
         headings=tuple(found.headings),
         text=found.text,
     )
+
+
+def _place(place: Place | None) -> dict[str, str]:
+    match place:
+        case Follows(turn_id):
+            return {"follows_turn_id": str(turn_id)}
+        case Replaces(turn_id):
+            return {"replaces_turn_id": str(turn_id)}
+    return {}
 
 
 def _options(asker: Asker, timeout_s: float) -> dict[str, object]:

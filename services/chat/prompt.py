@@ -12,7 +12,7 @@ random letters, is refused by the model itself.
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.chat.turn import Message, Passage, Question
 from services.shared.errors import Invalid, Reason
@@ -38,6 +38,13 @@ class Prompt:
     messages: tuple[dict[str, str], ...]
     passages: tuple[Passage, ...]
     max_output_tokens: int
+
+    def continued(self, said: str, tokens: int) -> "Prompt":
+        """The same for a model that has said the beginning of its answer already."""
+        if not said:
+            return self
+        messages = (*self.messages, {"role": "assistant", "content": said})
+        return replace(self, messages=messages, max_output_tokens=self.max_output_tokens - tokens)
 
 
 def tokens_of(text: str) -> int:

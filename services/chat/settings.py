@@ -30,5 +30,15 @@ class Settings(ServingSettings):
     search_timeout_s: float = 2.0
     # The longest the model may speak.
     turn_deadline_s: float = 300.0
-    # How long a turn goes on without any reader.
+    # How long a turn goes on without any reader, unless its question says.
     reader_grace_s: float = 0.0
+    # How long the end of a turn waits for session or the record to come back.
+    patience_s: float = 30.0
+    # How many running turns a user may have, over all replicas.
+    open_turns_per_user: int = 20
+    # How many streams a user may have open at one replica.
+    open_readers_per_user: int = 50
+    # For how long the other replicas believe that this one is alive.
+    lease_s: float = 1.2
+    # How often the lease is renewed and orphaned turns are looked for.
+    beat_s: float = 0.3

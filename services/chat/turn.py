@@ -1,7 +1,8 @@
 """A turn: a question, the numbered events of its answer, and how it ends.
 
 The events are, in this order: Started, Sources, any number of TextDelta, Usage, and one of Completed, Failed,
-Cancelled. A client tells them apart by their numbers alone, so no number is ever given out twice.
+Cancelled. After Rewound they come once more, from Sources on. A client tells them apart by their numbers alone, so no
+number is ever given out twice.
 """
 
 import hashlib
@@ -27,6 +28,23 @@ class Asker:
     token: str = field(repr=False)
 
 
+@dataclass(frozen=True)
+class Follows:
+    """The place after a turn."""
+
+    turn_id: UUID
+
+
+@dataclass(frozen=True)
+class Replaces:
+    """The place beside a turn."""
+
+    turn_id: UUID
+
+
+Place = Follows | Replaces
+
+
 @dataclass(frozen=True, kw_only=True)
 class Question:
     """What is asked, and how to answer; None: as the installation is set."""
@@ -38,6 +56,8 @@ class Question:
     max_output_tokens: int = DEFAULT_OUTPUT_TOKENS
     temperature: float | None = None
     search: bool = True
+    reader_grace_s: float | None = None
+    place: Place | None = None  # None: at the end of the current branch
 
     def digest(self) -> bytes:
         """SHA-256 of the content: tells a repeat of the request from another one under the same id."""
@@ -48,6 +68,8 @@ class Question:
             self.max_output_tokens,
             self.temperature,
             self.search,
+            self.reader_grace_s,
+            repr(self.place),
         )
         return hashlib.sha256(json.dumps(content).encode()).digest()
 
@@ -61,6 +83,9 @@ class Turn:
     asker: Asker
     question: Question
     model: str
+    time_left_s: float  # until the turn's deadline, when it was claimed
+    runs: int = 1  # how often it was begun or taken over
+    log_incarnation: str | None = None  # the life of Valkey that has the whole log; None: its end may be missing
 
 
 class Role(StrEnum):
@@ -104,6 +129,12 @@ class Started:
     conversation_id: UUID
     model: str
     create_time: datetime
+    resumable: bool = True
+
+
+@dataclass(frozen=True)
+class Rewound:
+    """Words were lost with the log: all text so far is void, the whole answer follows."""
 
 
 @dataclass(frozen=True)
@@ -145,36 +176,71 @@ class Failed:
     message: str
 
 
+class CancellationCause(StrEnum):
+    """Why a turn was stopped."""
+
+    REQUESTED = "requested"
+    NO_READER = "no_reader"
+    DEADLINE = "deadline"
+    STOPPED = "stopped"
+
+
 @dataclass(frozen=True)
 class Cancelled:
     """The turn was stopped; the message holds the words that had come."""
 
     message_id: UUID | None = None
+    cause: CancellationCause = CancellationCause.REQUESTED
+    freed_after_ms: int = 0  # from the wish to stop until the model was free
 
 
 End = Completed | Failed | Cancelled
-Event = Started | Sources | TextDelta | Usage | End
+Event = Started | Rewound | Sources | TextDelta | Usage | End
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An event in its place in the turn, from 1, with the bytes that are stored in the log and sent to clients."""
+    """An event in its place in the turn, from 1, with the bytes that are stored in the log and sent to clients.
+
+    `note` stays in the log: what a replica that takes the turn over must know beside the event.
+    """
 
     sequence: int
     event: Event
     encoded: bytes
+    note: str = ""
+
+
+class Verdict(StrEnum):
+    """What a user thinks of an answer."""
+
+    GOOD = "good"
+    BAD = "bad"
+
+
+@dataclass(frozen=True)
+class Rating:
+    """A verdict and why; None: not rated."""
+
+    verdict: Verdict | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TurnRecord:
-    """What remains of a turn when its log is gone. `end` is None while it runs."""
+    """What the record knows of a turn. `end` is None while it runs."""
 
+    id: UUID
+    request_id: UUID
     conversation_id: UUID
     model: str
     create_time: datetime
+    first_text_time: datetime | None
+    end_time: datetime | None
     usage: Usage
+    message_id: UUID | None
     end: End | None
-    overdue: bool  # it runs past any deadline: whoever ran it is gone
+    rating: Rating
 
 
 class TurnBroke(Exception):

@@ -15,12 +15,13 @@ MAX_DELTA_BYTES = 4000
 class Words:
     """One answer as it is made: one task puts, one task takes."""
 
-    def __init__(self) -> None:
-        self.usage = Usage()
+    def __init__(self, said: str = "", usage: Usage | None = None) -> None:
+        """`said` and `usage`: what another replica had of the answer."""
+        self.usage = usage or Usage()
         self.finish_reason = FinishReason.STOP
         self.cancelled = False
-        self._said: list[str] = []
-        self._characters = 0
+        self._said = [said]
+        self._characters = len(said)
         self._waiting = ""
         self._error: Exception | None = None
         self._closed = False
@@ -30,6 +31,11 @@ class Words:
     def text(self) -> str:
         """All that was taken out so far."""
         return "".join(self._said)
+
+    @property
+    def spoken(self) -> str:
+        """All that was put in so far."""
+        return self.text + self._waiting
 
     @property
     def closed(self) -> bool:

@@ -68,12 +68,12 @@ class SessionService(SessionServiceServicer):
     async def ListMessages(
         self, request: session.ListMessagesRequest, context: grpc.aio.ServicerContext
     ) -> session.ListMessagesResponse:
-        conversation_id = UUID(request.conversation_id)
-        after = wire.after_position(request.page_token, conversation_id)
+        branch_turn_id, after_position = wire.after_message(request)
         limit = request.page_size or DEFAULT_SIZE
-        page, more = await self._messages.page(_owner(context), conversation_id, after, limit)
+        conversation_id = UUID(request.conversation_id)
+        page = await self._messages.page(_owner(context), conversation_id, after_position, limit, branch_turn_id)
         return session.ListMessagesResponse(
-            messages=map(wire.message, page), next_page_token=wire.messages_token(page[-1]) if more else ""
+            messages=map(wire.message, page.messages), next_page_token=wire.messages_token(request, page)
         )
 
 

@@ -1,4 +1,8 @@
-"""A message: one question or one answer, with what the answer was drawn from and what it cost."""
+"""A message: one question or one answer, with what the answer was drawn from and what it cost.
+
+Messages stand in turns, and the turns of a conversation are a tree: a question that is edited or answered again
+begins a branch beside the old one. Messages are read along one branch, from its first turn to its last.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,6 +11,7 @@ from typing import Protocol
 from uuid import UUID
 
 from services.session.conversation import Owner
+from services.shared.errors import NotFound, Reason
 
 
 class Role(StrEnum):
@@ -46,7 +51,11 @@ class Usage:
 
 @dataclass(frozen=True)
 class Message:
-    """`position` orders the messages of a conversation; numbers may be missing. `usage` is None for questions."""
+    """`position` orders the messages of a conversation; numbers may be missing. `usage` is None for questions.
+
+    `parent_turn_id` is None where nothing was said before; `sibling_turn_ids` are the turns that stand in the same
+    place, its own among them, oldest first.
+    """
 
     id: UUID
     conversation_id: UUID
@@ -56,6 +65,8 @@ class Message:
     text: str
     state: State
     create_time: datetime
+    parent_turn_id: UUID | None
+    sibling_turn_ids: tuple[UUID, ...]
     citations: tuple[Citation, ...] = ()
     usage: Usage | None = None
 
@@ -65,13 +76,33 @@ class Message:
 MAX_TOGETHER_BYTES = 2_000_000
 
 
+@dataclass(frozen=True)
+class Page:
+    """`tip_turn_id` is the last turn of the branch when the page was read; None if no question was asked yet.
+
+    The page after this one is that of the tip's branch: so it stays in this branch when a newer one becomes current,
+    and goes on with it when it grows.
+    """
+
+    messages: tuple[Message, ...]
+    more: bool
+    tip_turn_id: UUID | None
+
+
 class Messages(Protocol):
     """Reading what was said."""
 
     async def page(
-        self, owner: Owner, conversation_id: UUID, after_position: int, limit: int
-    ) -> tuple[list[Message], bool]:
-        """At least one and at most `limit` messages after the position, oldest first, and whether there are more.
+        self, owner: Owner, conversation_id: UUID, after_position: int, limit: int, branch_turn_id: UUID | None = None
+    ) -> Page:
+        """At least one and at most `limit` messages of a branch after the position, oldest first.
 
-        The page ends once MAX_TOGETHER_BYTES are full. Raises conversation_not_found().
+        The branch is the one that leads through `branch_turn_id` to the last question asked below it; None: to the
+        last question of all. The page ends once MAX_TOGETHER_BYTES are full. Raises conversation_not_found() and
+        turn_not_found().
         """
+
+
+def turn_not_found() -> NotFound:
+    """The refusal for a turn that is not in the conversation, or was never opened by this user."""
+    return NotFound(Reason.TURN_NOT_FOUND, "There is no such turn; its conversation may have been deleted.")

@@ -7,8 +7,8 @@ import asyncpg
 
 from parley.session.v1.session_events_pb2 import ConversationCreated, ConversationDeleted, MessageAppended
 from services.session.conversation import Conversation, ConversationKey, Owner, conversation_not_found
-from services.session.message import MAX_TOGETHER_BYTES, Citation, Message, Role, State, Usage
-from services.session.turn import Answer, ClosedTurn, OpenedTurn, Question, turn_not_found
+from services.session.message import MAX_TOGETHER_BYTES, Citation, Message, Page, Role, State, Usage, turn_not_found
+from services.session.turn import Answer, ClosedTurn, OpenedTurn, Question
 from services.shared.postgres.database import Database
 
 # Only the turn's row knows the conversation of an answer, so that statement completes the event: this is how the
@@ -52,18 +52,21 @@ class StoredMessages:
         self._database = database
 
     async def page(
-        self, owner: Owner, conversation_id: UUID, after_position: int, limit: int
-    ) -> tuple[list[Message], bool]:
-        values = (conversation_id, after_position, limit, MAX_TOGETHER_BYTES)
+        self, owner: Owner, conversation_id: UUID, after_position: int, limit: int, branch_turn_id: UUID | None = None
+    ) -> Page:
+        values = (conversation_id, after_position, limit, MAX_TOGETHER_BYTES, branch_turn_id)
         rows = await self._database.all("list_messages", *_key(owner), *values)
         if not rows:
             raise conversation_not_found()
-        messages = [_message(row) for row in rows if row["id"]]
-        return messages, bool(messages) and rows[0]["found"] > len(messages)
+        tip_turn_id = rows[0]["tip_turn_id"]
+        if branch_turn_id and not tip_turn_id:
+            raise turn_not_found()
+        messages = tuple(_message(row) for row in rows if row["id"])
+        return Page(messages, bool(messages) and rows[0]["found"] > len(messages), tip_turn_id)
 
 
 class StoredTurns:
-    """Implements turn.Turns. Each loop goes round again only when a simultaneous copy won: then it is visible."""
+    """Implements turn.Turns. Each loop goes round again only when another change came first: then it is visible."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -77,13 +80,18 @@ class StoredTurns:
             turn_id=str(question.turn_id),
         ).SerializeToString()
         values = (question.conversation_id, question.turn_id, message_id, question.text, title, event)
+        place = (question.follows_turn_id, question.replaces_turn_id)
+        limits = (history_limit, MAX_TOGETHER_BYTES)
         while True:
-            rows = await self._database.all("open_turn", *_key(owner), *values, history_limit, MAX_TOGETHER_BYTES)
+            rows = await self._database.all("open_turn", *_key(owner), *values, *place, *limits)
             if not rows:
                 raise conversation_not_found()
-            if rows[-1]["id"]:
+            found = rows[-1]
+            if found["id"] and not found["stale"]:
                 *history, saved = map(_message, rows)
                 return OpenedTurn(saved, tuple(history))
+            if not found["id"] and not found["placed"]:
+                raise turn_not_found()
 
     async def close(self, owner: Owner, answer: Answer) -> ClosedTurn:
         message_id = uuid4()
@@ -134,6 +142,8 @@ def _message(row: asyncpg.Record) -> Message:
         text=row["text"],
         state=State(row["state"]),
         create_time=row["create_time"],
+        parent_turn_id=row["parent_turn_id"],
+        sibling_turn_ids=tuple(row["sibling_turn_ids"]),
         citations=tuple(_citation(entry) for entry in row["citations"]),
         usage=Usage(row["prompt_tokens"], row["completion_tokens"]) if answers else None,
     )

@@ -1,8 +1,9 @@
 """The record of a turn: its question is saved when it opens, its answer when it closes, each exactly once.
 
 Both calls may be repeated, and may come twice at the same time: the store saves one copy and returns what is saved;
-here it is decided whether the repeat asked for the same. The history of a question is the turns that had ended when
-it was asked: a turn that still runs beside it gets its own answer, and half a turn would only confuse the model.
+here it is decided whether the repeat asked for the same. The history of a question is the turns before it in its
+branch that had ended when it was asked: a turn that still runs beside it gets its own answer, and half a turn would
+only confuse the model.
 """
 
 from dataclasses import dataclass
@@ -11,16 +12,26 @@ from uuid import UUID
 
 from services.session.conversation import Owner, title_from
 from services.session.message import Citation, Message, State, Usage
-from services.shared.errors import AlreadyExists, NotFound, Reason, WrongState
+from services.shared.errors import AlreadyExists, Reason, WrongState
 
 
 @dataclass(frozen=True)
 class Question:
-    """What a turn begins with."""
+    """What a turn begins with. It stands after one turn or beside another; with neither, after the one asked last."""
 
     turn_id: UUID
     conversation_id: UUID
     text: str
+    follows_turn_id: UUID | None = None
+    replaces_turn_id: UUID | None = None
+
+    def is_saved_as(self, saved: Message) -> bool:
+        """Whether `saved` is this question. Without a place of its own it may stand anywhere."""
+        return (
+            (saved.conversation_id, saved.text) == (self.conversation_id, self.text)
+            and self.follows_turn_id in (None, saved.parent_turn_id)
+            and self.replaces_turn_id in (None, *saved.sibling_turn_ids)
+        )
 
 
 @dataclass(frozen=True)
@@ -36,7 +47,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class OpenedTurn:
-    """The question as saved, and what was said before it, oldest first."""
+    """The question as saved, and what was said before it: each answer after its question, oldest first."""
 
     question: Message
     history: tuple[Message, ...]
@@ -56,8 +67,9 @@ class Turns(Protocol):
     async def open(self, owner: Owner, question: Question, title: str, history_limit: int) -> OpenedTurn:
         """Save the question unless the turn exists, and `title` if there is none; return what the turn holds.
 
-        The history is the last messages of turns that had ended, `history_limit` and MAX_TOGETHER_BYTES at most.
-        Raises conversation_not_found().
+        The history is the last messages of the turns before it that had ended, `history_limit` and MAX_TOGETHER_BYTES
+        at most, and the same for every repeat. Raises conversation_not_found(), and turn_not_found() if the
+        conversation has no turn to follow or replace.
         """
 
     async def close(self, owner: Owner, answer: Answer) -> ClosedTurn:
@@ -67,8 +79,7 @@ class Turns(Protocol):
 async def open_turn(turns: Turns, owner: Owner, question: Question, history_limit: int) -> OpenedTurn:
     """Save the question; raise AlreadyExists if the turn was opened with another one."""
     opened = await turns.open(owner, question, title_from(question.text), history_limit)
-    saved = opened.question
-    if (saved.conversation_id, saved.text) != (question.conversation_id, question.text):
+    if not question.is_saved_as(opened.question):
         raise AlreadyExists(Reason.REQUEST_ID_REUSED, "This turn_id was opened with another question.")
     return opened
 
@@ -80,8 +91,3 @@ async def close_turn(turns: Turns, owner: Owner, answer: Answer) -> Message | No
     if (closed.state, saved_text) != (answer.state, answer.text):
         raise WrongState(Reason.TURN_ALREADY_CLOSED, "The turn has ended with another answer.", state=closed.state)
     return closed.answer
-
-
-def turn_not_found() -> NotFound:
-    """The refusal for a turn that was never opened by this user, or whose conversation was deleted."""
-    return NotFound(Reason.TURN_NOT_FOUND, "There is no such turn; its conversation may have been deleted.")

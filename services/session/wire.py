@@ -4,9 +4,10 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from parley.session.v1 import session_pb2 as proto
+from parley.session.v1.session_service_pb2 import ListMessagesRequest
 from parley.session.v1.turn_record_service_pb2 import CloseTurnRequest, OpenTurnRequest
 from services.session.conversation import Conversation, ConversationKey
-from services.session.message import Citation, Message, Role, State, Usage
+from services.session.message import Citation, Message, Page, Role, State, Usage
 from services.session.turn import Answer, Question
 from services.shared.pages import foreign_token, page_key, page_token
 
@@ -41,12 +42,20 @@ def message(found: Message) -> proto.Message:
         usage=proto.Usage(prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens)
         if usage
         else None,
+        parent_turn_id=str(found.parent_turn_id) if found.parent_turn_id else "",
+        sibling_turn_ids=map(str, found.sibling_turn_ids),
     )
 
 
 def question(request: OpenTurnRequest) -> Question:
     """The question that a request opens a turn with."""
-    return Question(UUID(request.turn_id), UUID(request.conversation_id), request.text)
+    return Question(
+        UUID(request.turn_id),
+        UUID(request.conversation_id),
+        request.text,
+        follows_turn_id=UUID(request.follows_turn_id) if request.HasField("follows_turn_id") else None,
+        replaces_turn_id=UUID(request.replaces_turn_id) if request.HasField("replaces_turn_id") else None,
+    )
 
 
 def answer(request: CloseTurnRequest) -> Answer:
@@ -79,19 +88,33 @@ def after_conversation(token: str) -> ConversationKey | None:
         raise foreign_token() from error
 
 
-def messages_token(last: Message) -> str:
-    """The page token of what comes after `last` in its conversation."""
-    return page_token(last.conversation_id, last.position)
+def messages_token(request: ListMessagesRequest, page: Page) -> str:
+    """The page token of what comes after `page` in its branch; empty after the last page."""
+    if not page.more:
+        return ""
+    return page_token(*_list_of(request), page.tip_turn_id, page.messages[-1].position)
 
 
-def after_position(token: str, conversation_id: UUID) -> int:
-    """The position that the page of this token comes after; 0 for the first page. Raises Invalid."""
-    if (key := page_key(token, 2)) is None:
-        return 0
-    conversation_key, position = key
-    if conversation_key != str(conversation_id) or not position.isdecimal() or int(position) > _LAST_POSITION:
+def after_message(request: ListMessagesRequest) -> tuple[UUID | None, int]:
+    """A turn of the branch and the position that the page comes after; 0 for the first page. Raises Invalid."""
+    if (key := page_key(request.page_token, 4)) is None:
+        return _branch_turn_id(request), 0
+    *asked, tip_turn_id, position = key
+    if tuple(asked) != _list_of(request) or not position.isdecimal() or int(position) > _LAST_POSITION:
         raise foreign_token()
-    return int(position)
+    try:
+        return UUID(tip_turn_id), int(position)
+    except ValueError as error:
+        raise foreign_token() from error
+
+
+def _branch_turn_id(request: ListMessagesRequest) -> UUID | None:
+    return UUID(request.branch_turn_id) if request.HasField("branch_turn_id") else None
+
+
+def _list_of(request: ListMessagesRequest) -> tuple[str, str]:
+    """What all pages of a list have in common."""
+    return str(UUID(request.conversation_id)), str(_branch_turn_id(request) or "")
 
 
 def _citation(found: Citation) -> proto.Citation:

@@ -46,6 +46,10 @@ class Reason(StrEnum):
     PROMPT_TOO_LONG = auto()
     CONVERSATION_UNAVAILABLE = auto()
     TURN_LOG_UNAVAILABLE = auto()
+    SEQUENCE_BEYOND_LOG = auto()
+    TURN_NOT_RESUMABLE = auto()
+    TOO_MANY_TURNS = auto()
+    TOO_MANY_READERS = auto()
 
     DOCUMENT_NOT_FOUND = auto()
     UPLOAD_NOT_FOUND = auto()

@@ -1,52 +1,76 @@
 """`parley ask`: prints the words as they come, then where they come from."""
 
+import asyncio
 import sys
 import unicodedata
 import uuid
+from datetime import timedelta
 
-from parley_sdk.parley.chat.v1 import ChatServiceStub, StartTurnRequest, TurnOptions
+from parley_sdk.parley.chat.v1 import StartTurnRequest, TurnOptions
 from parley_sdk.parley.session.v1 import Citation, CreateConversationRequest, SessionServiceStub
 from stack.client.account import signed_in
 from stack.client.edge import CALL_TIMEOUT_S, Edge, console, errors
-
-_TURN_TIMEOUT_S = 330.0
+from stack.client.following import LONGEST_BREAK_S, Following
 
 
 async def ask(edge: Edge, question: str, conversation_id: str | None, model: str | None) -> int:
-    """One turn, in a new conversation unless one is given; 1 when the answer did not come whole."""
-    async with signed_in(edge) as (channel, metadata):
-        if conversation_id is None:
-            sessions = SessionServiceStub(channel, metadata=metadata)
-            request = CreateConversationRequest(request_id=str(uuid.uuid4()))
-            created = await sessions.create_conversation(request, timeout=CALL_TIMEOUT_S)
-            assert created.conversation
-            conversation_id = created.conversation.id
-        turn = StartTurnRequest(
-            request_id=str(uuid.uuid4()),
-            conversation_id=conversation_id,
-            text=question,
-            options=TurnOptions(model=model) if model else None,
-        )
-        citations: list[Citation] = []
-        chat = ChatServiceStub(channel, metadata=metadata)
-        whole = False
-        async for response in chat.start_turn(turn, timeout=_TURN_TIMEOUT_S):
-            event = response.event
-            if event is None:
-                continue
-            if event.sources:
-                citations = event.sources.citations
-                if event.sources.degraded:
-                    errors.print("The documents can't be searched just now; the answer comes without them.")
-            elif event.text_delta:
-                sys.stdout.write(printable(event.text_delta.text))
-                sys.stdout.flush()
-            elif event.completed:
-                whole = True
+    """One turn, in a new conversation unless one is given; 1 when the answer did not come whole.
+
+    Goes on after a broken connection. Cancelled (Ctrl-C), it stops the turn too.
+    """
+    conversation_id = conversation_id or await _new_conversation(edge)
+    turn = StartTurnRequest(
+        request_id=str(uuid.uuid4()),
+        conversation_id=conversation_id,
+        text=question,
+        # So long the command tries to come back; nobody else reads the turn meanwhile.
+        options=TurnOptions(model=model, reader_grace=timedelta(seconds=LONGEST_BREAK_S)),
+    )
+    following = Following(edge, turn)
+    try:
+        citations, whole = await _print_answer(following)
+    except asyncio.CancelledError:
         print()
+        await following.cancel()
+        raise
     _print_sources(citations)
     console.print(f"To go on: parley ask --conversation {conversation_id} ...", style="dim", highlight=False)
     return 0 if whole else 1
+
+
+async def _new_conversation(edge: Edge) -> str:
+    async with signed_in(edge) as (channel, metadata):
+        request = CreateConversationRequest(request_id=str(uuid.uuid4()))
+        sessions = SessionServiceStub(channel, metadata=metadata)
+        created = await sessions.create_conversation(request, timeout=CALL_TIMEOUT_S)
+        assert created.conversation
+        return created.conversation.id
+
+
+async def _print_answer(following: Following) -> tuple[list[Citation], bool]:
+    """What the answer draws from, and whether it came whole."""
+    citations: list[Citation] = []
+    whole = False
+    async for event in following.events():
+        if event.sources is not None:
+            citations = event.sources.citations
+            if event.sources.degraded:
+                errors.print("The documents can't be searched just now; the answer comes without them.")
+        elif event.text_delta is not None:
+            sys.stdout.write(printable(event.text_delta.text))
+            sys.stdout.flush()
+        elif event.rewound is not None:
+            print("\n\nSome words were lost. The answer starts again:\n")
+        elif event.cancelled is not None:
+            errors.print("\nThe answer was stopped; the words so far are kept.")
+        elif event.failed is not None:
+            errors.print(
+                f"\n{event.failed.message} ({event.failed.reason.name})", style="red", highlight=False, markup=False
+            )
+        elif event.completed is not None:
+            whole = True
+    print()
+    return citations, whole
 
 
 def printable(text: str) -> str:

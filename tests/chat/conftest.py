@@ -10,11 +10,12 @@ import pytest
 
 from services.chat.answer import Means
 from services.chat.live import LiveTurn
+from services.chat.ownership import Ownership
 from services.chat.prompt import Prompts
-from services.chat.turn import Asker, Entry, Passage, Question, TextDelta
+from services.chat.turn import Asker, Entry, Event, Passage, Question, TextDelta
 from services.chat.turns import Rules, Turns
 from services.chat.wire import encode
-from tests.chat.fakes import FakeConversations, FakeDocuments, FakeMeter, FakeModel, FakeTurnLog, FakeTurnRecords
+from tests.chat.fakes import FakeConversations, FakeDocuments, FakeMeter, FakeModel, FakeTurnLog, FakeTurnRecords, Line
 
 CONVERSATION = uuid4()
 
@@ -29,6 +30,10 @@ def a_question(text: str = "What is the answer?", *, request_id: UUID | None = N
 
 def a_passage(text: str = "The answer is 42.", title: str = "guide.pdf") -> Passage:
     return Passage(id=str(uuid4()), document_id=str(uuid4()), title=title, page=7, headings=("Answers",), text=text)
+
+
+def entries_of(turn_id: UUID, first: int, *events: Event) -> list[Entry]:
+    return [Entry(number, event, encode(turn_id, number, event)) for number, event in enumerate(events, first)]
 
 
 def kinds(entries: list[Entry]) -> list[str]:
@@ -51,27 +56,68 @@ class Chat:
     meter: FakeMeter = field(default_factory=FakeMeter)
     deadline_s: float = 60.0
     reader_grace_s: float = 0.0
+    patience_s: float = 0.0
+    open_turns: int = 20
+    open_readers: int = 200
+    replica_id: UUID = field(default_factory=uuid4)
+    line: Line = field(default_factory=Line)
 
     def __post_init__(self) -> None:
+        self.records = self.records.of(self.replica_id)
+        self._wire()
+
+    def _wire(self) -> None:
+        records, log = self.line.to(self.records), self.line.to(self.log)
         means = Means(
-            conversations=self.conversations,
-            documents=self.documents,
-            model=self.model,
-            ends=self.records,
+            conversations=self.line.to(self.conversations),
+            documents=self.line.to(self.documents),
+            model=self.line.to(self.model),
+            ends=records,
             meter=self.meter,
             prompts=Prompts(2048),
-            deadline_s=self.deadline_s,
+            patience_s=self.patience_s,
         )
-        rules = Rules(models=("chat", "echo"), reader_grace_s=self.reader_grace_s)
-        self.turns = Turns(self.records, self.log, encode, means, rules)
+        rules = Rules(
+            models=("chat", "echo"),
+            deadline_s=self.deadline_s,
+            reader_grace_s=self.reader_grace_s,
+            open_turns=self.open_turns,
+            open_readers=self.open_readers,
+        )
+        self.turns = Turns(records, log, self.records, encode, means, rules)
+        self.ownership = Ownership(records, self.records, self.turns, lease_s=1.2, beat_s=0.3)
+
+    def kill(self) -> None:
+        """kill -9: nothing that it does reaches the outside any more, and its lease is over."""
+        self.line.is_cut = True
+        self.records.expire(self.replica_id)
+
+    def change(self, **changes: object) -> None:
+        """Set it up anew, before its first turn."""
+        for name, value in changes.items():
+            setattr(self, name, value)
+        self._wire()
+
+    def other(self, **changes: object) -> "Chat":
+        """Another replica of the same service."""
+        shared = {"log": self.log, "records": self.records, "conversations": self.conversations}
+        return Chat(**{**shared, "documents": self.documents, "model": self.model, **changes})
 
     @asynccontextmanager
     async def reading(self, asker: Asker, question: Question) -> AsyncIterator[LiveTurn]:
-        turn = self.turns.start(asker, question)
+        reading = self.turns.start(asker, question)
         try:
-            yield turn
+            yield reading.live
         finally:
-            turn.leave()
+            reading.leave()
+
+    async def resume(self, asker: Asker, turn_id: UUID, after: int = 0) -> list[Entry]:
+        """Every entry of the turn after a number."""
+        reading = await self.turns.resume(asker, turn_id, after)
+        try:
+            return [entry async for entry in reading.follow()]
+        finally:
+            reading.leave()
 
     async def ask(self, asker: Asker, question: Question) -> list[Entry]:
         """Every entry of the turn. Raises as a call would, losing them."""

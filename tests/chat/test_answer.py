@@ -2,9 +2,9 @@
 
 import asyncio
 
-import pytest
-
 from services.chat.turn import (
+    CancellationCause,
+    Cancelled,
     Completed,
     Failed,
     FinishReason,
@@ -112,22 +112,31 @@ async def test_a_turn_that_failed_without_a_word_is_tried_again_by_the_same_requ
     assert len(chat.conversations.questions) == 1
 
 
-async def test_a_model_that_dies_leaves_its_words_interrupted(chat: Chat) -> None:
-    asker, question = an_asker(), a_question()
+async def test_a_model_that_dies_is_waited_for_and_goes_on_from_its_words(chat: Chat) -> None:
     chat.model.script = ("Half an ", Unavailable(Reason.MODEL_UNAVAILABLE, "died"))
-    entries, raised = await chat.ask_until_failed(asker, question)
+    chat.model.next_scripts = [(Unavailable(Reason.MODEL_UNAVAILABLE, "down"),), ("answer.",)]
+    entries = await chat.ask(an_asker(), a_question())
+    assert words(entries) == "Half an answer."
+    assert kinds(entries)[-2:] == ["Usage", "Completed"]
+    assert [prompt.messages[-1] for prompt in chat.model.prompts[1:]] == 2 * [
+        {"role": "assistant", "content": "Half an "}
+    ]
+    assert entries[-2].event == Usage(7, 2)
+
+
+async def test_a_model_that_stays_away_costs_the_turn_its_deadline() -> None:
+    chat = Chat(deadline_s=0.3)
+    chat.model.script = ("Half an ", Unavailable(Reason.MODEL_UNAVAILABLE, "died"))
+    chat.model.next_scripts = 9 * [(Unavailable(Reason.MODEL_UNAVAILABLE, "down"),)]
+    entries = await chat.ask(an_asker(), a_question())
     assert words(entries) == "Half an "
-    assert kinds(entries)[-2:] == ["Usage", "Failed"]
-    assert isinstance(raised, Unavailable)
-    (closed,) = chat.conversations.answers.values()
-    assert (closed.text, closed.whole) == ("Half an ", False)
-    await chat.settled()
-    again, raised_again = await chat.ask_until_failed(asker, question)
-    assert [entry.encoded for entry in again] == [entry.encoded for entry in entries]
-    assert isinstance(raised_again, Unavailable)
+    end = entries[-1].event
+    assert isinstance(end, Cancelled)
+    assert end.cause is CancellationCause.DEADLINE
 
 
-async def test_a_stream_that_ends_without_a_reason_is_a_failure(chat: Chat) -> None:
+async def test_a_stream_that_ends_without_a_word_or_a_reason_is_a_failure(chat: Chat) -> None:
+    chat.model.script = ("",)
     chat.model.finish_reason = None
     _, raised = await chat.ask_until_failed(an_asker(), a_question())
     assert isinstance(raised, Unavailable)
@@ -156,19 +165,31 @@ async def test_a_conversation_deleted_meanwhile_is_not_found(chat: Chat) -> None
     assert isinstance(raised, NotFound)
 
 
-async def test_a_log_lost_in_the_middle_ends_the_turn_and_keeps_the_words(chat: Chat) -> None:
+async def test_a_log_that_is_away_in_the_middle_gets_all_when_it_is_back(chat: Chat) -> None:
     rest = asyncio.Event()
-    chat.model.script = ("one ", rest, "two ", asyncio.Event())
+    chat.model.script = ("one ", rest, "two ", "three")
     async with chat.reading(an_asker(), a_question()) as turn:
         await until(lambda: turn.last == 3)
         chat.log.down = True
         rest.set()
-        with pytest.raises(Unavailable) as raised:
-            [_ async for _ in turn.follow()]
-    assert raised.value.reason is Reason.TURN_LOG_UNAVAILABLE
-    assert chat.model.speaking == 0
-    (closed,) = chat.conversations.answers.values()
-    assert (closed.text, closed.whole) == ("one two ", False)
+        entries = [entry async for entry in turn.follow()]
+        assert words(entries) == "one two three"
+        assert kinds(entries)[-1] == "Completed"
+        chat.log.down = False
+        await chat.settled()
+    assert chat.log.entries[turn.turn_id] == entries
+
+
+async def test_a_log_that_lost_its_end_gets_it_again(chat: Chat) -> None:
+    rest = asyncio.Event()
+    chat.model.script = ("one ", rest, "two")
+    async with chat.reading(an_asker(), a_question()) as turn:
+        await until(lambda: turn.last == 3)
+        chat.log.lose(2)
+        rest.set()
+        entries = [entry async for entry in turn.follow()]
+    await chat.settled()
+    assert chat.log.entries[turn.turn_id] == entries
 
 
 async def test_a_defect_ends_the_turn_as_an_internal_failure(chat: Chat) -> None:

@@ -1,4 +1,4 @@
-"""StartTurn over a real server, on fakes: events there and back, refusals as statuses, and calls that end early."""
+"""ChatService over a real server, on fakes: events there and back, refusals as statuses, and calls that end early."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
@@ -7,12 +7,21 @@ from uuid import uuid4
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
-from parley.chat.v1.chat_service_pb2 import StartTurnRequest, TurnOptions
+from parley.chat.v1.chat_service_pb2 import (
+    CancelTurnRequest,
+    GetTurnRequest,
+    RateTurnRequest,
+    ResumeTurnRequest,
+    StartTurnRequest,
+    TurnOptions,
+)
 from parley.chat.v1.chat_service_pb2_grpc import ChatServiceStub, add_ChatServiceServicer_to_server
-from parley.chat.v1.turn_pb2 import FINISH_REASON_STOP, TurnEvent
+from parley.chat.v1.turn_pb2 import FINISH_REASON_STOP, CancellationCause, TurnEvent, TurnRating, TurnState
 from parley.errors.v1.error_reason_pb2 import ERROR_REASON_MODEL_UNAVAILABLE
 from services.chat.handlers import ChatService
+from services.chat.turn import Replaces
 from services.shared.errors import NotFound, Reason, Refusal, Unavailable
 from services.shared.serving.status import refusal_in
 from tests.chat.conftest import CONVERSATION, Chat, a_passage, until
@@ -25,7 +34,9 @@ Metadata = tuple[tuple[str, str], ...]
 
 @pytest.fixture
 async def stub(serve_locally: ServeLocally, chat: Chat) -> AsyncIterator[ChatServiceStub]:
-    async with serve_locally(partial(add_ChatServiceServicer_to_server, ChatService(chat.turns))) as channel:
+    async with serve_locally(
+        partial(add_ChatServiceServicer_to_server, ChatService(chat.turns, chat.records))
+    ) as channel:
         yield ChatServiceStub(channel)
 
 
@@ -114,7 +125,7 @@ async def test_a_bad_question_is_an_invalid_field(stub: ChatServiceStub, me: Met
 async def test_a_failed_turn_says_so_in_its_last_event_and_in_its_status(
     stub: ChatServiceStub, me: Metadata, chat: Chat
 ) -> None:
-    chat.model.script = ("Half ", Unavailable(Reason.MODEL_UNAVAILABLE, "gone"))
+    chat.model.script = (Unavailable(Reason.MODEL_UNAVAILABLE, "gone"),)
     events: list[TurnEvent] = []
 
     async def listen() -> None:
@@ -177,3 +188,65 @@ async def test_without_a_token_nothing_is_asked(stub: ChatServiceStub, chat: Cha
     error, refusal = await failed(events_of(stub, (), a_request()))
     assert (error.code(), refusal.reason) == (grpc.StatusCode.UNAUTHENTICATED, Reason.TOKEN_MISSING)
     assert not chat.records.rows
+
+
+async def test_a_turn_is_resumed_looked_at_and_rated(stub: ChatServiceStub, me: Metadata, chat: Chat) -> None:
+    request = a_request()
+    events = await events_of(stub, me, request)
+    turn_id = events[0].turn_id
+    resume = ResumeTurnRequest(turn_id=turn_id, after_sequence=2)
+    assert [response.event async for response in stub.ResumeTurn(resume, metadata=me)] == events[2:]
+    turn = (await stub.GetTurn(GetTurnRequest(turn_id=turn_id), metadata=me)).turn
+    assert (turn.id, turn.request_id, turn.conversation_id) == (turn_id, request.request_id, str(CONVERSATION))
+    assert (turn.model, turn.state, turn.usage.completion_tokens) == ("chat", TurnState.TURN_STATE_COMPLETED, 2)
+    assert turn.message_id == events[-1].completed.message_id
+    assert turn.create_time.seconds
+    assert turn.first_text_time.seconds <= turn.end_time.seconds
+    rate = RateTurnRequest(turn_id=turn_id, rating=TurnRating.TURN_RATING_BAD, reason="Too short.")
+    rated = (await stub.RateTurn(rate, metadata=me)).turn
+    assert (rated.rating, rated.rating_reason) == (TurnRating.TURN_RATING_BAD, "Too short.")
+    assert (await stub.CancelTurn(CancelTurnRequest(turn_id=turn_id), metadata=me)).turn == rated
+
+
+async def test_a_cancelled_turn_says_why_and_how_fast(stub: ChatServiceStub, me: Metadata, chat: Chat) -> None:
+    chat.model.script = ("one ", asyncio.Event())
+    call = stub.StartTurn(a_request(options=TurnOptions(reader_grace=Duration(seconds=9))), metadata=me, timeout=10)
+    read = aiter(call)
+    event = (await anext(read)).event
+    while not event.text_delta.text:
+        event = (await anext(read)).event
+    cancelling = asyncio.ensure_future(stub.CancelTurn(CancelTurnRequest(turn_id=event.turn_id), metadata=me))
+    await until(lambda: any(row.cancel_s for row in chat.records.rows.values()))
+    await chat.ownership.beat()
+    turn = (await cancelling).turn
+    *_, last = [response.event async for response in read]
+    assert last.cancelled.cause == CancellationCause.CANCELLATION_CAUSE_REQUESTED
+    assert last.cancelled.freed_after_ms < 250
+    assert (turn.state, turn.message_id) == (TurnState.TURN_STATE_CANCELLED, last.cancelled.message_id)
+
+
+async def test_the_turns_of_others_are_not_found(stub: ChatServiceStub, me: Metadata, signer: Signer) -> None:
+    turn_id = (await events_of(stub, me, a_request()))[0].turn_id
+    stranger = signer.metadata(tenant=TENANT, user=uuid4())
+
+    async def resume() -> None:
+        async for _ in stub.ResumeTurn(ResumeTurnRequest(turn_id=turn_id), metadata=stranger):
+            pass
+
+    for call in (
+        resume(),
+        stub.GetTurn(GetTurnRequest(turn_id=turn_id), metadata=stranger),
+        stub.RateTurn(RateTurnRequest(turn_id=turn_id), metadata=stranger),
+        stub.CancelTurn(CancelTurnRequest(turn_id=turn_id), metadata=stranger),
+    ):
+        error, refusal = await failed(call)
+        assert (error.code(), refusal.reason) == (grpc.StatusCode.NOT_FOUND, Reason.TURN_NOT_FOUND)
+
+
+async def test_place_and_grace_reach_the_turn(stub: ChatServiceStub, me: Metadata, chat: Chat) -> None:
+    beside = uuid4()
+    options = TurnOptions(reader_grace=Duration(seconds=2, nanos=500_000_000))
+    await events_of(stub, me, a_request(replaces_turn_id=str(beside), options=options))
+    (row,) = chat.records.rows.values()
+    assert row.turn.question.place == Replaces(beside)
+    assert row.turn.question.reader_grace_s == 2.5

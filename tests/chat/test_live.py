@@ -6,16 +6,22 @@ from uuid import uuid4
 import pytest
 
 from services.chat.live import TAIL_ENTRIES, LiveTurn
-from services.chat.turn import Completed, Entry, FinishReason, TextDelta
-from services.chat.wire import encode
+from services.chat.turn import Completed, Entry, Event, FinishReason, TextDelta
 from services.chat.words import MAX_DELTA_BYTES, Words
 from services.shared.errors import Reason, Unavailable
-from tests.chat.conftest import until, words
+from tests.chat.conftest import entries_of
 from tests.chat.fakes import FakeTurnLog
 
 
 def a_live_turn(log: FakeTurnLog) -> LiveTurn:
-    return LiveTurn(uuid4(), b"", log, encode, reader_grace_s=0)
+    """One that runs elsewhere: it keeps only a tail."""
+    return LiveTurn(uuid4(), log, runs_here=False, reader_grace_s=0)
+
+
+async def write(turn: LiveTurn, log: FakeTurnLog, *events: Event) -> None:
+    entries = entries_of(turn.turn_id, turn.last + 1, *events)
+    await log.append(turn.turn_id, turn.last, entries)
+    turn.deliver(entries)
 
 
 async def collected(turn: LiveTurn, after: int = 0) -> list[Entry]:
@@ -28,16 +34,17 @@ async def test_readers_that_come_at_any_time_get_the_same_entries() -> None:
     readers = []
     for number in range(2 * TAIL_ENTRIES):
         readers.append(asyncio.create_task(collected(turn)))
-        await turn.write(TextDelta(f"{number} "))
+        await write(turn, log, TextDelta(f"{number} "))
         await asyncio.sleep(0)
-    await turn.end(Completed(FinishReason.STOP))
+    await write(turn, log, Completed(FinishReason.STOP))
     assert all(entries == log.entries[turn.turn_id] for entries in await asyncio.gather(*readers))
 
 
 async def test_a_reader_may_begin_after_any_entry() -> None:
-    turn = a_live_turn(FakeTurnLog())
-    await turn.write(*(TextDelta(f"{number} ") for number in range(3)))
-    await turn.end(Completed(FinishReason.STOP))
+    log = FakeTurnLog()
+    turn = a_live_turn(log)
+    await write(turn, log, *(TextDelta(f"{number} ") for number in range(3)))
+    await write(turn, log, Completed(FinishReason.STOP))
     for after in range(5):
         assert [entry.sequence for entry in await collected(turn, after)] == list(range(after + 1, 5))
 
@@ -47,9 +54,9 @@ async def test_a_reader_in_step_never_reads_the_log() -> None:
     turn = a_live_turn(log)
     reader = asyncio.create_task(collected(turn))
     for number in range(3 * TAIL_ENTRIES):
-        await turn.write(TextDelta(f"{number} "))
+        await write(turn, log, TextDelta(f"{number} "))
         await asyncio.sleep(0)
-    await turn.end(Completed(FinishReason.STOP))
+    await write(turn, log, Completed(FinishReason.STOP))
     assert len(await reader) == 3 * TAIL_ENTRIES + 1
     assert log.reads == 0
 
@@ -58,32 +65,27 @@ async def test_a_reader_that_stops_reading_slows_nobody_and_misses_nothing() -> 
     log = FakeTurnLog()
     turn = a_live_turn(log)
     slow = turn.follow()
-    await turn.write(TextDelta("0 "))
+    await write(turn, log, TextDelta("0 "))
     first = await anext(slow)
     for number in range(1, 5 * TAIL_ENTRIES):
-        await turn.write(TextDelta(f"{number} "))
-    await turn.end(Completed(FinishReason.STOP))
+        await write(turn, log, TextDelta(f"{number} "))
+    await write(turn, log, Completed(FinishReason.STOP))
     assert [first, *[entry async for entry in slow]] == log.entries[turn.turn_id]
 
 
-async def test_an_entry_is_in_the_log_before_anybody_gets_it() -> None:
+async def test_where_a_turn_runs_the_log_is_not_needed_for_reading() -> None:
     log = FakeTurnLog()
-    log.appending = asyncio.Event()
-    turn = a_live_turn(log)
-    reader = asyncio.create_task(anext(turn.follow()))
-    writing = asyncio.create_task(turn.write(TextDelta("word")))
-    await until(lambda: log.appends)
-    await asyncio.sleep(0)
-    assert not reader.done()
-    log.appending.set()
-    await writing
-    assert words([await reader]) == "word"
+    turn = LiveTurn(uuid4(), log, runs_here=True, reader_grace_s=0)
+    await write(turn, log, *(TextDelta("x") for _ in range(5 * TAIL_ENTRIES)), Completed(FinishReason.STOP))
+    log.down = True
+    assert len(await collected(turn)) == 5 * TAIL_ENTRIES + 1
+    assert [entry.sequence for entry in await collected(turn, 600)] == list(range(601, 642))
 
 
 async def test_a_late_reader_whose_log_is_lost_is_told_so() -> None:
     log = FakeTurnLog()
     turn = a_live_turn(log)
-    await turn.write(*(TextDelta("x") for _ in range(TAIL_ENTRIES + 1)))
+    await write(turn, log, *(TextDelta("x") for _ in range(3 * TAIL_ENTRIES)))
     log.entries.clear()
     with pytest.raises(Unavailable) as refused:
         await collected(turn)

@@ -11,9 +11,9 @@ import grpc
 import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from services.chat.answer import Piece
 from services.chat.model import TritonModel
 from services.chat.prompt import Prompt
+from services.chat.speech import Piece
 from services.chat.turn import FinishReason, Usage
 from services.shared.errors import Invalid, Reason, Refusal, Unavailable
 from tests.chat.conftest import until

@@ -108,7 +108,7 @@ async def nobody() -> AsyncIterator[grpc.aio.Channel]:
 def turn(signer: Signer) -> Turn:
     user_id = uuid4()
     asker = Asker(uuid4(), user_id, signer.token(user=user_id))
-    return Turn(id=uuid4(), run_id=uuid4(), asker=asker, question=a_question("Why?"), model="chat")
+    return Turn(id=uuid4(), run_id=uuid4(), asker=asker, question=a_question("Why?"), model="chat", time_left_s=60)
 
 
 async def test_opening_a_turn_saves_the_question_and_brings_the_history(
@@ -149,7 +149,7 @@ async def test_refusals_of_session_pass_as_they_are(
     ("fault", "reason"),
     [
         (NotFound(Reason.TURN_NOT_FOUND, "No such turn."), Reason.CONVERSATION_NOT_FOUND),
-        (WrongState(Reason.TURN_ALREADY_CLOSED, "Closed."), Reason.CONVERSATION_UNAVAILABLE),
+        (WrongState(Reason.TURN_ALREADY_CLOSED, "Closed."), Reason.TURN_ALREADY_CLOSED),
         (Unavailable(Reason.RECORD_UNAVAILABLE, "down"), Reason.CONVERSATION_UNAVAILABLE),
     ],
 )

@@ -4,14 +4,31 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
-from uuid import uuid4
+from datetime import UTC, datetime
+from typing import Protocol
+from uuid import UUID, uuid4
 
 import pytest
 
 from parley.chat.v1 import chat_events_pb2
 from parley.errors.v1.error_reason_pb2 import ERROR_REASON_MODEL_UNAVAILABLE
+from services.chat.ownership import Leases
 from services.chat.store import StoredTurns
-from services.chat.turn import Asker, Cancelled, Completed, End, Failed, FinishReason, Turn, Usage
+from services.chat.turn import (
+    Asker,
+    CancellationCause,
+    Cancelled,
+    Completed,
+    End,
+    Failed,
+    FinishReason,
+    Rating,
+    Replaces,
+    Turn,
+    TurnRecord,
+    Usage,
+    Verdict,
+)
 from services.chat.turns import TurnRecords
 from services.shared.errors import Reason
 from services.shared.postgres.database import Database
@@ -19,14 +36,21 @@ from tests.chat.conftest import a_question, an_asker
 from tests.chat.fakes import FakeTurnRecords
 
 DIGEST = b"\1" * 32
-LIFETIME_S = 300.0
-LONG_AGO_S = -3600.0
+CAP = 20
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
 FAILED = Failed(Reason.MODEL_UNAVAILABLE, "gone")
+
+
+class Records(TurnRecords, Leases, Protocol):
+    """All that a replica asks of the record."""
+
+    async def rate(self, asker: Asker, turn_id: UUID, rating: Rating) -> TurnRecord | None: ...
 
 
 @dataclass(frozen=True)
 class Record:
-    turns: TurnRecords
+    turns: Records
+    other: Records  # as another replica sees it
     facts: Callable[[Asker], Awaitable[list[str]]]  # the kinds of event of an organisation, oldest first
 
 
@@ -43,15 +67,15 @@ def record(request: pytest.FixtureRequest) -> Record:
         fake = FakeTurnRecords()
 
         async def fake_facts(asker: Asker) -> list[str]:
-            return [f"Turn{type(end).__name__}" for _, end in fake.ended]
+            return [fact for tenant_id, fact in fake.record.facts if tenant_id == asker.tenant_id]
 
-        return Record(fake, fake_facts)
+        return Record(fake, fake.of(uuid4()), fake_facts)
     database = request.getfixturevalue("database")
 
     async def facts(asker: Asker) -> list[str]:
         return [row["event_type"].rpartition(".")[2] for row in await outbox(database, asker)]
 
-    return Record(StoredTurns(database), facts)
+    return Record(StoredTurns(database, uuid4()), StoredTurns(database, uuid4()), facts)
 
 
 async def outbox(database: Database, asker: Asker) -> list[dict]:
@@ -64,7 +88,9 @@ async def outbox(database: Database, asker: Asker) -> list[dict]:
 
 
 def a_turn(asker: Asker | None = None) -> Turn:
-    return Turn(id=uuid4(), run_id=uuid4(), asker=asker or an_asker(), question=a_question(), model="chat")
+    return Turn(
+        id=uuid4(), run_id=uuid4(), asker=asker or an_asker(), question=a_question(), model="chat", time_left_s=60.0
+    )
 
 
 def a_copy_of(turn: Turn) -> Turn:
@@ -74,17 +100,16 @@ def a_copy_of(turn: Turn) -> Turn:
 
 async def test_a_new_request_is_ours(record: Record) -> None:
     turn = a_turn()
-    claim = await record.turns.claim(turn, DIGEST, LIFETIME_S)
+    claim = await record.turns.claim(turn, DIGEST, CAP)
     assert (claim.turn_id, claim.ours, claim.same_content) == (turn.id, True, True)
     found = await record.turns.find(turn.asker, turn.id)
     assert found
     assert (found.conversation_id, found.model, found.end) == (turn.question.conversation_id, "chat", None)
-    assert not found.overdue
 
 
 async def test_of_simultaneous_copies_one_has_the_turn(record: Record) -> None:
     turn = a_turn()
-    copies = [record.turns.claim(a_copy_of(turn), DIGEST, LIFETIME_S) for _ in range(50)]
+    copies = [record.turns.claim(a_copy_of(turn), DIGEST, CAP) for _ in range(50)]
     claims = await asyncio.gather(*copies)
     assert len({claim.turn_id for claim in claims}) == 1
     assert sum(claim.ours for claim in claims) == 1
@@ -92,65 +117,73 @@ async def test_of_simultaneous_copies_one_has_the_turn(record: Record) -> None:
 
 async def test_other_content_under_the_same_id_is_noticed(record: Record) -> None:
     turn = a_turn()
-    await record.turns.claim(turn, DIGEST, LIFETIME_S)
-    claim = await record.turns.claim(a_copy_of(turn), b"\2" * 32, LIFETIME_S)
+    await record.turns.claim(turn, DIGEST, CAP)
+    claim = await record.turns.claim(a_copy_of(turn), b"\2" * 32, CAP)
     assert (claim.ours, claim.same_content) == (False, False)
 
 
 async def test_request_ids_of_two_users_do_not_meet(record: Record) -> None:
     turn = a_turn()
-    await record.turns.claim(turn, DIGEST, LIFETIME_S)
+    await record.turns.claim(turn, DIGEST, CAP)
     colleague = replace(a_copy_of(turn), asker=replace(turn.asker, user_id=uuid4()))
     stranger = replace(a_copy_of(turn), asker=replace(turn.asker, tenant_id=uuid4()))
     for other in (colleague, stranger):
-        assert (await record.turns.claim(other, DIGEST, LIFETIME_S)).ours
+        assert (await record.turns.claim(other, DIGEST, CAP)).ours
         assert await record.turns.find(other.asker, turn.id) is None
 
 
 @pytest.mark.parametrize(
     "end",
-    [Completed(FinishReason.LENGTH, uuid4()), Completed(FinishReason.STOP), FAILED, Cancelled(uuid4()), Cancelled()],
+    [
+        Completed(FinishReason.LENGTH, uuid4()),
+        Completed(FinishReason.STOP),
+        FAILED,
+        Cancelled(uuid4(), CancellationCause.DEADLINE, 17),
+        Cancelled(),
+    ],
     ids=["completed", "completed without words", "failed", "cancelled", "cancelled without words"],
 )
 async def test_a_turn_ends_once_with_its_fact(record: Record, end: End) -> None:
     turn = a_turn()
-    await record.turns.claim(turn, DIGEST, LIFETIME_S)
+    await record.turns.claim(turn, DIGEST, CAP)
     message_id = None if isinstance(end, Failed) else end.message_id
-    await record.turns.finish(turn, end, Usage(7, 2), message_id)
-    await record.turns.finish(turn, Cancelled(), Usage(), None)
+    assert await record.turns.finish(turn, end, Usage(7, 2), message_id, NOW)
+    assert await record.turns.finish(turn, Cancelled(), Usage(), None, None)  # sent again: changes nothing
     found = await record.turns.find(turn.asker, turn.id)
     assert found
-    assert (found.end, found.usage, found.overdue) == (end, Usage(7, 2), False)
+    assert (found.end, found.usage, found.message_id) == (end, Usage(7, 2), message_id)
+    assert found.first_text_time == NOW
+    assert found.end_time
     assert await record.facts(turn.asker) == [f"Turn{type(end).__name__}"]
 
 
 async def test_a_released_request_is_as_if_it_had_not_come(record: Record) -> None:
     turn = a_turn()
-    await record.turns.claim(turn, DIGEST, LIFETIME_S)
+    await record.turns.claim(turn, DIGEST, CAP)
     await record.turns.release(turn)
     assert await record.turns.find(turn.asker, turn.id) is None
-    assert (await record.turns.claim(a_copy_of(turn), DIGEST, LIFETIME_S)).ours
+    assert (await record.turns.claim(a_copy_of(turn), DIGEST, CAP)).ours
 
 
 async def test_an_ended_turn_is_not_released(record: Record) -> None:
     turn = a_turn()
-    await record.turns.claim(turn, DIGEST, LIFETIME_S)
-    await record.turns.finish(turn, Completed(FinishReason.STOP), Usage(), None)
+    await record.turns.claim(turn, DIGEST, CAP)
+    await record.turns.finish(turn, Completed(FinishReason.STOP), Usage(), None, None)
     await record.turns.release(turn)
     assert await record.turns.find(turn.asker, turn.id)
 
 
 async def test_a_turn_that_failed_with_nothing_saved_starts_again(record: Record) -> None:
     turn = a_turn()
-    await record.turns.claim(turn, DIGEST, LIFETIME_S)
-    await record.turns.finish(turn, FAILED, Usage(), None)
+    await record.turns.claim(turn, DIGEST, CAP)
+    await record.turns.finish(turn, FAILED, Usage(), None, None)
     copies = [a_copy_of(turn) for _ in range(5)]
-    claims = await asyncio.gather(*(record.turns.claim(copy, DIGEST, LIFETIME_S) for copy in copies))
+    claims = await asyncio.gather(*(record.turns.claim(copy, DIGEST, CAP) for copy in copies))
     assert [claim.turn_id for claim in claims] == [turn.id] * 5
     assert sum(claim.ours for claim in claims) == 1
     again = next(copy for copy, claim in zip(copies, claims, strict=True) if claim.ours)
-    await record.turns.finish(turn, Cancelled(), Usage(), None)  # the first run has no say any more
-    await record.turns.finish(replace(again, id=turn.id), Completed(FinishReason.STOP), Usage(), None)
+    await record.turns.finish(turn, Cancelled(), Usage(), None, None)  # the first run has no say any more
+    await record.turns.finish(replace(again, id=turn.id), Completed(FinishReason.STOP), Usage(), None, None)
     found = await record.turns.find(turn.asker, turn.id)
     assert found
     assert isinstance(found.end, Completed)
@@ -158,51 +191,150 @@ async def test_a_turn_that_failed_with_nothing_saved_starts_again(record: Record
 
 async def test_a_second_try_that_is_released_stays_failed(record: Record) -> None:
     turn = a_turn()
-    await record.turns.claim(turn, DIGEST, LIFETIME_S)
-    await record.turns.finish(turn, FAILED, Usage(), None)
+    await record.turns.claim(turn, DIGEST, CAP)
+    await record.turns.finish(turn, FAILED, Usage(), None, None)
     again = replace(a_copy_of(turn), id=turn.id)
-    assert (await record.turns.claim(again, DIGEST, LIFETIME_S)).ours
+    assert (await record.turns.claim(again, DIGEST, CAP)).ours
     await record.turns.release(again)
     found = await record.turns.find(turn.asker, turn.id)
     assert found
     assert isinstance(found.end, Failed)
-    assert (await record.turns.claim(a_copy_of(turn), DIGEST, LIFETIME_S)).ours
+    assert (await record.turns.claim(a_copy_of(turn), DIGEST, CAP)).ours
 
 
 @pytest.mark.parametrize("end", [Completed(FinishReason.STOP), Cancelled()], ids=str)
 async def test_what_ended_otherwise_stays_ended(record: Record, end: End) -> None:
     turn = a_turn()
-    await record.turns.claim(turn, DIGEST, LIFETIME_S)
-    await record.turns.finish(turn, end, Usage(), None)
-    claim = await record.turns.claim(a_copy_of(turn), DIGEST, LIFETIME_S)
+    await record.turns.claim(turn, DIGEST, CAP)
+    await record.turns.finish(turn, end, Usage(), None, None)
+    claim = await record.turns.claim(a_copy_of(turn), DIGEST, CAP)
     assert (claim.turn_id, claim.ours, claim.same_content) == (turn.id, False, True)
 
 
 async def test_a_failed_turn_whose_words_were_saved_stays_failed(record: Record) -> None:
     turn = a_turn()
-    await record.turns.claim(turn, DIGEST, LIFETIME_S)
-    await record.turns.finish(turn, FAILED, Usage(), uuid4())
-    assert not (await record.turns.claim(a_copy_of(turn), DIGEST, LIFETIME_S)).ours
+    await record.turns.claim(turn, DIGEST, CAP)
+    await record.turns.finish(turn, FAILED, Usage(), uuid4(), None)
+    assert not (await record.turns.claim(a_copy_of(turn), DIGEST, CAP)).ours
 
 
-async def test_an_overdue_turn_passes_to_the_next_request(record: Record) -> None:
+async def test_a_user_may_have_so_many_running_turns(record: Record) -> None:
+    first = a_turn()
+    assert await record.turns.claim(first, DIGEST, 2)
+    second = a_turn(first.asker)
+    assert await record.other.claim(second, DIGEST, 2)
+    assert await record.turns.claim(a_turn(first.asker), DIGEST, 2) is None
+    assert (await record.turns.claim(a_copy_of(first), DIGEST, 2)).turn_id == first.id
+    assert (await record.turns.claim(a_turn(), DIGEST, 2)).ours
+    await record.turns.finish(first, Cancelled(), Usage(), None, None)
+    assert (await record.turns.claim(a_turn(first.asker), DIGEST, 2)).ours
+
+
+async def a_dead_turn(record: Record, **fields: object) -> Turn:
+    """A turn of `record.turns`, which has just died."""
+    turn = replace(a_turn(), **fields)
+    await record.turns.renew(60)
+    await record.turns.claim(turn, DIGEST, CAP)
+    await record.turns.retire()
+    return turn
+
+
+async def taken(records: Records, turn: Turn) -> list[Turn]:
+    """Of the organisation: other tests leave dead turns, too."""
+    return [each for each in await records.take_over((), 1000) if each.asker.tenant_id == turn.asker.tenant_id]
+
+
+async def test_a_turn_of_a_dead_replica_is_taken_once_with_all_that_it_needs(record: Record) -> None:
+    place = Replaces(uuid4())
+    question = a_question(temperature=0.5, model="chat", reader_grace_s=2.5, place=place, search=False)
+    turn = await a_dead_turn(record, question=question, log_incarnation="life 1")
+    await record.other.renew(60)
+    (again,) = await taken(record.other, turn)
+    assert again.run_id != turn.run_id
+    assert 50 < again.time_left_s <= 60
+    assert again == replace(turn, run_id=again.run_id, runs=2, time_left_s=again.time_left_s)
+    assert await taken(record.other, turn) == []
+
+
+async def test_a_turn_of_a_live_replica_is_left_alone(record: Record) -> None:
     turn = a_turn()
-    await record.turns.claim(turn, DIGEST, LONG_AGO_S)
-    found = await record.turns.find(turn.asker, turn.id)
-    assert found
-    assert found.overdue
-    claim = await record.turns.claim(a_copy_of(turn), DIGEST, LIFETIME_S)
-    assert (claim.turn_id, claim.ours) == (turn.id, True)
+    await record.turns.renew(60)
+    await record.turns.claim(turn, DIGEST, CAP)
+    assert await taken(record.other, turn) == []
+    assert await taken(record.turns, turn) == []  # its own: it may be about to run it
+
+
+async def test_a_run_that_lost_its_turn_can_do_nothing_to_it(record: Record) -> None:
+    old = await a_dead_turn(record)
+    await record.other.renew(60)
+    (new,) = await taken(record.other, old)
+    assert not await record.turns.mark_log(old, "life 2")
+    assert not await record.turns.finish(old, Cancelled(), Usage(), None, None)
+    assert await record.turns.retake(old) is None
+    await record.turns.release(old)
+    assert await record.other.mark_log(new, None)
+    again = await record.other.retake(new)
+    assert again
+    assert (again.id, again.runs, again.log_incarnation) == (old.id, 3, None)
+    assert await record.other.finish(again, Completed(FinishReason.STOP), Usage(), None, None)
+
+
+async def test_a_wish_to_cancel_reaches_whoever_runs_the_turn(record: Record) -> None:
+    turn = a_turn()
+    await record.turns.claim(turn, DIGEST, CAP)
+    assert await record.turns.wishes() == []
+    wished = await record.other.request_cancel(turn.asker, turn.id)
+    assert wished
+    assert wished.end is None
+    ((turn_id, ago_s),) = await record.turns.wishes()
+    assert turn_id == turn.id
+    assert 0 <= ago_s < 5
+    assert await record.other.wishes() == []
+    await record.turns.finish(turn, Cancelled(), Usage(), None, None)
+    ended = await record.other.request_cancel(turn.asker, turn.id)
+    assert ended
+    assert ended.end == Cancelled()
+    assert await record.turns.request_cancel(an_asker(), turn.id) is None
+
+
+async def test_replicas_know_of_each_other(record: Record) -> None:
+    await record.turns.renew(60)
+    assert await record.other.has_others()
+    await record.turns.retire()
+
+
+async def test_a_rating_can_be_changed_and_taken_back(record: Record) -> None:
+    turn = a_turn()
+    await record.turns.claim(turn, DIGEST, CAP)
+    for rating in (Rating(Verdict.BAD, "Too long."), Rating(Verdict.GOOD), Rating()):
+        rated = await record.turns.rate(turn.asker, turn.id, rating)
+        assert rated
+        assert rated.rating == rating
+    assert await record.turns.find(turn.asker, turn.id) == rated
+    assert await record.turns.rate(an_asker(), turn.id, Rating(Verdict.GOOD)) is None
+    assert await record.facts(turn.asker) == ["TurnRated"] * 3
+
+
+async def test_an_ended_turn_keeps_no_token(database: Database) -> None:
+    turn, store = a_turn(), StoredTurns(database, uuid4())
+    await store.claim(turn, DIGEST, CAP)
+    await store.finish(turn, Completed(FinishReason.STOP), Usage(), None, None)
+    connection = await database.connect()
+    try:
+        row = await connection.fetchrow("SELECT token, question FROM turns WHERE id = $1", turn.id)
+    finally:
+        await connection.close()
+    assert (row["token"], row["question"]) == (None, None)
 
 
 async def test_the_facts_hold_what_other_services_need(database: Database) -> None:
     turn, message_id = a_turn(), uuid4()
-    store = StoredTurns(database)
-    await store.claim(turn, DIGEST, LIFETIME_S)
-    await store.finish(turn, Completed(FinishReason.STOP, message_id), Usage(7, 2), message_id)
+    store = StoredTurns(database, uuid4())
+    await store.claim(turn, DIGEST, CAP)
+    await store.finish(turn, Completed(FinishReason.STOP, message_id), Usage(7, 2), message_id, None)
     failed = a_turn(turn.asker)
-    await store.claim(failed, DIGEST, LIFETIME_S)
-    await store.finish(failed, FAILED, Usage(), None)
+    await store.claim(failed, DIGEST, CAP)
+    await store.finish(failed, FAILED, Usage(), None, None)
     first, second = await outbox(database, turn.asker)
     assert first["event_type"] == "parley.chat.v1.TurnCompleted"
     assert first["aggregate_id"] == turn.id

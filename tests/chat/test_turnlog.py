@@ -1,21 +1,32 @@
 """One suite for the log of turns: on the fake, and on a real Valkey."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
 
-from services.chat.live import LiveTurn, TurnLog, TurnTaken
-from services.chat.turn import Cancelled, Completed, Entry, Event, Failed, FinishReason, Sources, TextDelta, Usage
+from services.chat.live import LogBehind, TurnLog, TurnTaken
+from services.chat.turn import (
+    CancellationCause,
+    Cancelled,
+    Completed,
+    Entry,
+    Failed,
+    FinishReason,
+    Rewound,
+    Sources,
+    TextDelta,
+    Usage,
+)
 from services.chat.turnlog import KEPT_S, ValkeyTurnLog
-from services.chat.wire import encode
 from services.shared.errors import Reason, Unavailable
 from stack import valkey
 from stack.catalog import started
 from stack.mesh import Mesh
-from tests.chat.conftest import words
+from tests.chat.conftest import entries_of, words
 from tests.chat.fakes import FakeTurnLog
 
 
@@ -36,21 +47,52 @@ def log(request: pytest.FixtureRequest) -> TurnLog:
     return FakeTurnLog() if request.param == "fake" else request.getfixturevalue("real_log")
 
 
-def entries_of(turn_id: UUID, first: int, *events: Event) -> list[Entry]:
-    return [Entry(number, event, encode(turn_id, number, event)) for number, event in enumerate(events, first)]
+LoseLast = Callable[[UUID], Awaitable[None]]
+
+
+@pytest.fixture
+def lose_last(log: TurnLog, mesh: Mesh) -> LoseLast:
+    """What a restart may do: the last entry is gone, and so are the connections."""
+
+    async def lose(turn_id: UUID) -> None:
+        if isinstance(log, FakeTurnLog):
+            log.lose(1)
+            return
+        async with valkey.connect(mesh, "operator") as operator:
+            key = f"turn:{{{turn_id}}}:events"
+            kept = (await operator.xrange(key))[:-1]
+            await operator.delete(key)
+            for number, fields in kept:
+                await operator.xadd(key, fields, id=number)
+            await operator.client_kill_filter(user="chat", skipme=True)
+
+    return lose
+
+
+async def available(work: Callable[[], Awaitable[None]]) -> None:
+    """Do it once the log can be reached."""
+    async with asyncio.timeout(5):
+        while True:
+            try:
+                return await work()
+            except Unavailable:
+                await asyncio.sleep(0.01)
 
 
 async def test_entries_come_back_as_they_were_written(log: TurnLog) -> None:
     turn_id = uuid4()
     failed = Failed(Reason.MODEL_UNAVAILABLE, "gone")
     events = [Sources((), degraded=True), TextDelta("שלום 🦩"), Usage(7, 2), Completed(FinishReason.LENGTH, uuid4())]
-    entries = entries_of(turn_id, 1, *events, failed, Cancelled(None))
-    await log.append(turn_id, entries[:1])
-    await log.append(turn_id, entries[1:2])
-    await log.append(turn_id, entries[2:])
+    entries = entries_of(turn_id, 1, *events, failed, Cancelled(None, CancellationCause.DEADLINE, 17), Rewound())
+    entries[1] = replace(entries[1], note="7 2")
+    await log.append(turn_id, 0, entries[:1])
+    await log.append(turn_id, 1, entries[1:2])
+    await log.append(turn_id, 2, entries[2:])
     assert await log.read(turn_id, 0) == entries
+    assert await log.last(turn_id) == entries[-1]
     assert await log.read(turn_id, 4) == entries[4:]
-    assert await log.read(turn_id, 6) == []
+    assert await log.read(turn_id, 7) == []
+    assert await log.last(uuid4()) is None
 
 
 async def test_a_full_store_is_no_other_writer(mesh: Mesh, real_log: ValkeyTurnLog) -> None:
@@ -59,52 +101,52 @@ async def test_a_full_store_is_no_other_writer(mesh: Mesh, real_log: ValkeyTurnL
         await operator.config_set("maxmemory", "1mb")
         try:
             with pytest.raises(Unavailable):
-                await real_log.append(turn_id, entries_of(turn_id, 1, TextDelta("words")))
+                await real_log.append(turn_id, 0, entries_of(turn_id, 1, TextDelta("words")))
             with pytest.raises(Unavailable):
-                await real_log.append(turn_id, entries_of(turn_id, 1, TextDelta("words"), Usage(1, 1)))
+                await real_log.append(turn_id, 0, entries_of(turn_id, 1, TextDelta("words"), Usage(1, 1)))
         finally:
             await operator.config_set("maxmemory", "256mb")
 
 
 async def test_a_number_is_written_once(log: TurnLog) -> None:
     turn_id = uuid4()
-    await log.append(turn_id, entries_of(turn_id, 1, TextDelta("mine"), TextDelta("too")))
+    await log.append(turn_id, 0, entries_of(turn_id, 1, TextDelta("mine"), TextDelta("too")))
     for first in (1, 2):
         with pytest.raises(TurnTaken):
-            await log.append(turn_id, entries_of(turn_id, first, TextDelta("theirs")))
+            await log.append(turn_id, first - 1, entries_of(turn_id, first, TextDelta("theirs")))
     assert words(await log.read(turn_id, 0)) == "minetoo"
 
 
 async def test_an_append_that_is_sent_again_is_done_once(log: TurnLog) -> None:
     turn_id = uuid4()
     entries = entries_of(turn_id, 1, TextDelta("one"))
-    await log.append(turn_id, entries)
-    await log.append(turn_id, entries)
+    await log.append(turn_id, 0, entries)
+    await log.append(turn_id, 0, entries)
     several = entries_of(turn_id, 2, TextDelta("two"), Usage(1, 1))
-    await log.append(turn_id, several)
-    await log.append(turn_id, several)
+    await log.append(turn_id, 1, several)
+    await log.append(turn_id, 1, several)
     assert await log.read(turn_id, 0) == entries + several
 
 
 async def test_a_log_can_begin_anew(log: TurnLog) -> None:
     turn_id = uuid4()
-    await log.append(turn_id, entries_of(turn_id, 1, TextDelta("old"), TextDelta("er")))
+    await log.append(turn_id, 0, entries_of(turn_id, 1, TextDelta("old"), TextDelta("er")))
     await log.begin(turn_id)
     assert await log.read(turn_id, 0) == []
-    await log.append(turn_id, entries_of(turn_id, 1, TextDelta("new")))
+    await log.append(turn_id, 0, entries_of(turn_id, 1, TextDelta("new")))
     assert words(await log.read(turn_id, 0)) == "new"
 
 
 async def test_turns_do_not_meet(log: TurnLog) -> None:
     one, other = uuid4(), uuid4()
-    await log.append(one, entries_of(one, 1, TextDelta("one")))
+    await log.append(one, 0, entries_of(one, 1, TextDelta("one")))
     assert await log.read(other, 0) == []
 
 
 async def test_a_long_log_is_read_by_pages(log: TurnLog) -> None:
     turn_id = uuid4()
     entries = entries_of(turn_id, 1, *(TextDelta(f"{number} ") for number in range(700)))
-    await log.append(turn_id, entries)
+    await log.append(turn_id, 0, entries)
     found: list[Entry] = []
     while page := await log.read(turn_id, len(found)):
         assert len(page) < 700
@@ -115,50 +157,51 @@ async def test_a_long_log_is_read_by_pages(log: TurnLog) -> None:
 async def test_a_reader_waits_for_what_comes(log: TurnLog) -> None:
     turn_id = uuid4()
     waiting = asyncio.create_task(log.read(turn_id, 0, wait_s=10))
-    await log.append(turn_id, entries_of(turn_id, 1, TextDelta("here")))
+    await log.append(turn_id, 0, entries_of(turn_id, 1, TextDelta("here")))
     assert words(await waiting) == "here"
     assert await log.read(turn_id, 1, wait_s=0.02) == []
 
 
-async def test_late_and_slow_readers_of_a_running_turn_miss_nothing(log: TurnLog) -> None:
-    turn = LiveTurn(uuid4(), b"", log, encode, reader_grace_s=0)
-    slow = turn.follow()
-    late: list[asyncio.Task[list[Entry]]] = []
+async def test_a_log_that_lost_its_end_takes_nothing_beyond_it(log: TurnLog, lose_last: LoseLast) -> None:
+    turn_id = uuid4()
+    entries = entries_of(turn_id, 1, *(TextDelta(f"{number} ") for number in range(4)))
+    await log.append(turn_id, 0, entries[:3])
+    await lose_last(turn_id)
+    with pytest.raises(LogBehind) as behind:
+        await available(lambda: log.append(turn_id, 3, entries[3:]))
+    assert behind.value.last == 2
+    await log.append(turn_id, 2, entries[2:])
+    assert await log.read(turn_id, 0) == entries
 
-    async def all_of() -> list[Entry]:
-        return [entry async for entry in turn.follow()]
 
-    for number in range(400):
-        await turn.write(TextDelta(f"{number} "))
-        if number % 100 == 0:
-            late.append(asyncio.create_task(all_of()))
-            await anext(slow)
-    await turn.end(Usage(1, 400), Completed(FinishReason.STOP))
-    expected = [encode(turn.turn_id, n + 1, TextDelta(f"{n} ")) for n in range(400)]
-    for entries in await asyncio.gather(*late):
-        assert [entry.encoded for entry in entries][:400] == expected
-        assert [entry.sequence for entry in entries] == list(range(1, 403))
-    assert [entry.sequence async for entry in slow] == list(range(5, 403))
+async def test_readers_elsewhere_are_known(log: TurnLog) -> None:
+    turn_id = uuid4()
+    assert not await log.has_reader(turn_id)
+    await log.show_reader(turn_id)
+    assert await log.has_reader(turn_id)
 
 
 async def test_a_log_lives_for_a_day_after_its_end(real_log: ValkeyTurnLog, mesh: Mesh) -> None:
-    turn = LiveTurn(uuid4(), b"", real_log, encode, reader_grace_s=0)
-    key = f"turn:{{{turn.turn_id}}}:events"
+    turn_id = uuid4()
+    key = f"turn:{{{turn_id}}}:events"
     async with valkey.connect(mesh, "operator") as operator:
-        await turn.write(Sources((), degraded=False))
+        await real_log.append(turn_id, 0, entries_of(turn_id, 1, Sources((), degraded=False)))
         assert 0 < await operator.ttl(key) <= KEPT_S
         await operator.expire(key, 10)
-        await turn.write(TextDelta("word"))
-        await turn.end(Usage(1, 1), Completed(FinishReason.STOP))
+        await real_log.append(turn_id, 1, entries_of(turn_id, 2, TextDelta("word")))
+        await real_log.append(turn_id, 2, entries_of(turn_id, 3, Usage(1, 1), Completed(FinishReason.STOP)))
         assert KEPT_S - 60 < await operator.ttl(key) <= KEPT_S
 
 
 async def test_many_turns_append_at_once(real_log: ValkeyTurnLog) -> None:
-    turns = [LiveTurn(uuid4(), b"", real_log, encode, reader_grace_s=0) for _ in range(100)]
+    turns = [uuid4() for _ in range(100)]
     for number in range(5):
-        await asyncio.gather(*(turn.write(TextDelta(f"{number} ")) for turn in turns))
-    for turn in turns:
-        assert words(await real_log.read(turn.turn_id, 0)) == "0 1 2 3 4 "
+        text = TextDelta(f"{number} ")
+        await asyncio.gather(
+            *(real_log.append(turn_id, number, entries_of(turn_id, number + 1, text)) for turn_id in turns)
+        )
+    for turn_id in turns:
+        assert words(await real_log.read(turn_id, 0)) == "0 1 2 3 4 "
 
 
 async def test_without_valkey_the_log_is_unavailable(mesh: Mesh, tmp_path: Path) -> None:
@@ -166,10 +209,12 @@ async def test_without_valkey_the_log_is_unavailable(mesh: Mesh, tmp_path: Path)
     async with ValkeyTurnLog("redis://chat@127.0.0.1:1/0", None) as gone:
         calls = (
             gone.begin(turn_id),
-            gone.append(turn_id, entries_of(turn_id, 1, TextDelta("x"))),
-            gone.append(turn_id, entries_of(turn_id, 1, TextDelta("x"), Usage())),
+            gone.append(turn_id, 0, entries_of(turn_id, 1, TextDelta("x"))),
+            gone.append(turn_id, 0, entries_of(turn_id, 1, TextDelta("x"), Usage())),
             gone.read(turn_id, 0),
             gone.read(turn_id, 0, wait_s=1),
+            gone.last(turn_id),
+            gone.has_reader(turn_id),
         )
         for call in calls:
             with pytest.raises(Unavailable) as refused:
@@ -184,8 +229,8 @@ async def test_without_valkey_the_log_is_unavailable(mesh: Mesh, tmp_path: Path)
 
 async def test_a_lost_connection_is_made_again(real_log: ValkeyTurnLog, mesh: Mesh) -> None:
     turn_id = uuid4()
-    await real_log.append(turn_id, entries_of(turn_id, 1, TextDelta("one ")))
+    await real_log.append(turn_id, 0, entries_of(turn_id, 1, TextDelta("one ")))
     async with valkey.connect(mesh, "operator") as operator:
         await operator.client_kill_filter(user="chat", skipme=True)
-    await real_log.append(turn_id, entries_of(turn_id, 2, TextDelta("two")))
+    await available(lambda: real_log.append(turn_id, 1, entries_of(turn_id, 2, TextDelta("two"))))
     assert words(await real_log.read(turn_id, 0)) == "one two"

@@ -7,15 +7,17 @@ from uuid import uuid4
 import pytest
 
 from services.chat.turn import (
+    CancellationCause,
     Cancelled,
     Completed,
     FinishReason,
+    Started,
     TextDelta,
     Usage,
 )
 from services.shared.errors import Invalid, NotFound, Reason, Refusal, Unavailable
-from tests.chat.conftest import Chat, a_question, an_asker, kinds, until, words
-from tests.chat.fakes import FakeModel
+from tests.chat.conftest import Chat, a_question, an_asker, entries_of, kinds, until, words
+from tests.chat.fakes import completed
 
 
 async def test_copies_of_a_request_are_one_turn(chat: Chat) -> None:
@@ -126,14 +128,14 @@ async def test_a_refused_opening_leaves_nothing_behind(chat: Chat, refusal: Refu
     assert words(await chat.ask(asker, question))
 
 
-async def test_without_the_log_nothing_is_started(chat: Chat) -> None:
+async def test_without_the_log_the_turn_runs_and_says_that_it_can_not_be_resumed(chat: Chat) -> None:
     chat.log.down = True
-    entries, raised = await chat.ask_until_failed(an_asker(), a_question())
-    assert not entries
-    assert isinstance(raised, Unavailable)
-    assert raised.reason is Reason.TURN_LOG_UNAVAILABLE
-    assert not chat.conversations.questions
-    assert not chat.records.rows
+    entries = await chat.ask(an_asker(), a_question())
+    started = entries[0].event
+    assert isinstance(started, Started)
+    assert not started.resumable
+    assert words(entries) == "The answer."
+    assert completed(entries).message_id
 
 
 async def test_without_the_record_nothing_is_started(chat: Chat) -> None:
@@ -151,14 +153,15 @@ async def test_when_the_last_reader_leaves_the_model_stops_and_the_words_are_kep
         await until(lambda: turn.last >= 3 and chat.model.speaking)
         async with chat.reading(asker, question):
             pass
-        assert not turn.stop.is_set()
+        assert turn.wish is None
     await until(lambda: chat.model.speaking == 0)
     await chat.settled()
     (closed,) = chat.conversations.answers.values()
     assert "one two ".startswith(closed.text)
     assert not closed.whole
     ((_, end),) = chat.records.ended
-    assert end == Cancelled(closed.message_id)
+    assert isinstance(end, Cancelled)
+    assert (end.message_id, end.cause) == (closed.message_id, CancellationCause.NO_READER)
     again = await chat.ask(asker, question)
     assert kinds(again)[-2:] == ["Usage", "Cancelled"]
     assert words(again) == closed.text
@@ -195,14 +198,17 @@ async def test_a_turn_past_its_deadline_is_cancelled() -> None:
     assert chat.model.speaking == 0
 
 
-async def test_a_stopping_process_saves_the_words_of_running_turns() -> None:
+async def test_a_stopping_process_without_another_replica_saves_the_words_of_running_turns() -> None:
     chat = Chat(reader_grace_s=30)
     chat.model.script = ("one ", asyncio.Event())
-    async with chat.turns.running(), chat.reading(an_asker(), a_question()) as turn:
+    async with chat.reading(an_asker(), a_question()) as turn:
         await until(lambda: turn.last == 3)
+        await chat.ownership.drain(0)
     assert chat.turns.open_count == 0
     assert [closed.text for closed in chat.conversations.answers.values()] == ["one "]
-    assert [type(end) for _, end in chat.records.ended] == [Cancelled]
+    ((_, end),) = chat.records.ended
+    assert isinstance(end, Cancelled)
+    assert end.cause is CancellationCause.STOPPED
 
 
 async def test_readers_of_a_stopping_process_hear_how_the_turn_ended() -> None:
@@ -210,7 +216,7 @@ async def test_readers_of_a_stopping_process_hear_how_the_turn_ended() -> None:
     chat.model.script = ("one ", asyncio.Event())
     async with chat.reading(an_asker(), a_question()) as turn:
         await until(lambda: turn.last == 3)
-        await chat.turns.drain(0)
+        await chat.ownership.drain(0)
         entries = [entry async for entry in turn.follow()]
     assert kinds(entries)[-1] == "Cancelled"
     assert words(entries) == "one "
@@ -222,7 +228,7 @@ async def test_a_turn_that_ends_within_the_grace_is_left_alone() -> None:
     chat.model.script = ("one ", more, "two")
     async with chat.reading(an_asker(), a_question()) as turn:
         await until(lambda: turn.last == 3)
-        draining = asyncio.create_task(chat.turns.drain(60))
+        draining = asyncio.create_task(chat.ownership.drain(60))
         more.set()
         await draining
         entries = [entry async for entry in turn.follow()]
@@ -235,23 +241,11 @@ async def test_a_replica_that_lost_its_turn_follows_the_one_that_has_it(chat: Ch
     chat.model.script = ("mine", rest, " too late")
     async with chat.reading(asker, question) as turn:
         await until(lambda: turn.last == 3)
-        others = turn.numbered([TextDelta(" theirs"), Usage(7, 2), Completed(FinishReason.STOP)])
-        await chat.log.append(turn.turn_id, others)
+        (row,) = chat.records.rows.values()
+        row.turn = replace(row.turn, run_id=uuid4())
+        others = entries_of(turn.turn_id, 4, TextDelta(" theirs"), Usage(7, 2), Completed(FinishReason.STOP))
+        await chat.log.append(turn.turn_id, 3, others)
         rest.set()
         entries = [entry async for entry in turn.follow()]
     assert words(entries) == "mine theirs"
     assert not chat.conversations.answers
-
-
-async def test_an_overdue_turn_is_run_again_and_its_old_run_can_not_end_it(chat: Chat) -> None:
-    asker, question = an_asker(), a_question()
-    late = Chat(log=chat.log, records=chat.records, model=FakeModel("late ", asyncio.Event()))
-    async with late.reading(asker, question) as turn:
-        await until(lambda: turn.last == 3)
-        (row,) = chat.records.rows.values()
-        row.deadline = row.deadline.replace(year=2020)
-        entries = await chat.ask(asker, question)
-        assert words(entries) == "The answer."
-    await late.settled()
-    assert [end for _, end in chat.records.ended] == [entries[-1].event]
-    assert chat.log.entries[turn.turn_id] == entries

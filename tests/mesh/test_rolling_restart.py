@@ -5,7 +5,7 @@ Its own mesh, with two replicas of each service.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import Any
 from uuid import uuid4
 
@@ -14,6 +14,8 @@ import pytest
 
 from parley.auth.v1.user_service_pb2 import GetMeRequest
 from parley.auth.v1.user_service_pb2_grpc import UserServiceStub
+from parley.chat.v1.chat_service_pb2 import GetTurnRequest, ResumeTurnRequest
+from parley.chat.v1.chat_service_pb2_grpc import ChatServiceStub
 from parley.knowledge.v1.knowledge_service_pb2 import ListDocumentsRequest
 from parley.knowledge.v1.knowledge_service_pb2_grpc import KnowledgeServiceStub
 from parley.notification.v1.notification_service_pb2 import ListNotificationsRequest, WatchNotificationsRequest
@@ -27,8 +29,10 @@ from tests.refusals import reason_of
 
 CALLS_PER_S = 50
 USERS = 5
-FEEDS_PER_USER = 20
+TURNS_PER_USER, FEEDS_PER_USER = 10, 10
 """A hundred open streams."""
+TURN = "tokens=600 tokens_per_s=2"
+"""Longer than all restarts together."""
 COMING_BACK_S = 0.2
 LONGEST_CALL_S = 5
 """On a machine that starts processes of its own all the while."""
@@ -40,7 +44,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMesh]:
     data_dir = tmp_path_factory.mktemp("pair")
     replicas = ",".join(f"{service}=2" for service in SERVICES)
     options = ("--port=0", "--tls-port=0", "--chat-models=echo", f"--replicas={replicas}")
-    started = parley("up", "--detach", f"--data-dir={data_dir}", *options)
+    # Turns that last longer are handed over; nobody needs to wait ten seconds for that here.
+    started = parley("up", "--detach", f"--data-dir={data_dir}", *options, PARLEY_STOP_GRACE_S="3")
     assert started.returncode == 0, started.stdout + started.stderr
     try:
         yield RunningMesh(data_dir)
@@ -54,8 +59,24 @@ class Streams:
     def __init__(self, edge: grpc.aio.Channel) -> None:
         self._edge = edge
         self.breaks: Counter[tuple[grpc.StatusCode, str]] = Counter()
+        self.turns: list[list[int]] = []
+        """The numbers of the events that each stream brought."""
         self.feeds: list[list[int]] = []
-        """The sequence numbers that each stream brought."""
+
+    async def turn(self, user: User) -> None:
+        """Follow a turn over as many calls as it takes, for ever."""
+        chat = ChatServiceStub(self._edge)
+        request = question(await new_conversation(self._edge, user), TURN)
+        turn_id, seen = "", list[int]()
+        self.turns.append(seen)
+        while True:
+            if seen:
+                call = chat.ResumeTurn(ResumeTurnRequest(turn_id=turn_id, after_sequence=seen[-1]), **as_(user))
+            else:
+                call = chat.StartTurn(request, **as_(user))
+            async for event in self._unbroken(call):
+                turn_id = event.turn_id
+                seen.append(event.sequence)
 
     async def feed(self, user: User) -> None:
         """Follow a user's feed likewise."""
@@ -69,7 +90,7 @@ class Streams:
     async def _unbroken(self, call: Any) -> AsyncIterator[Any]:
         try:
             async for response in call:
-                yield response.notification
+                yield response.event if hasattr(response, "event") else response.notification
         except grpc.aio.AioRpcError as error:
             self.breaks[error.code(), reason_of(error) or error.details()] += 1
             await asyncio.sleep(COMING_BACK_S)
@@ -78,13 +99,15 @@ class Streams:
 class Calls:
     """Unary calls of every service in turn at a steady rate; how they ended, and how long the longest took."""
 
-    def __init__(self, edge: grpc.aio.Channel, users: Sequence[User]) -> None:
-        self._users = users
+    def __init__(self, edge: grpc.aio.Channel, turns: Mapping[User, str]) -> None:
+        """With a turn of each user."""
+        self._users = list(turns)
         sessions = SessionServiceStub(edge)
         self._kinds: list[Callable[[User], Awaitable[object]]] = [
             lambda user: UserServiceStub(edge).GetMe(GetMeRequest(), **as_(user)),
             lambda user: sessions.CreateConversation(CreateConversationRequest(request_id=str(uuid4())), **as_(user)),
             lambda user: sessions.ListConversations(ListConversationsRequest(), **as_(user)),
+            lambda user: ChatServiceStub(edge).GetTurn(GetTurnRequest(turn_id=turns[user]), **as_(user)),
             lambda user: KnowledgeServiceStub(edge).ListDocuments(ListDocumentsRequest(), **as_(user)),
             lambda user: NotificationServiceStub(edge).ListNotifications(ListNotificationsRequest(), **as_(user)),
         ]
@@ -114,9 +137,9 @@ def as_(user: User) -> dict[str, Any]:
     return {"metadata": user.metadata}
 
 
-async def short_turn(edge: grpc.aio.Channel, user: User) -> None:
-    """Something of which the user's feed tells."""
-    await events_of(edge, user, question(await new_conversation(edge, user), "hello"))
+async def short_turn(edge: grpc.aio.Channel, user: User) -> str:
+    """The id of a turn that has ended."""
+    return (await events_of(edge, user, question(await new_conversation(edge, user), "hello")))[0].turn_id
 
 
 async def restarted(mesh: RunningMesh, *arguments: str) -> None:
@@ -135,17 +158,19 @@ async def test_no_call_fails_and_no_stream_is_lost_while_every_service_restarts(
     # Apart, because one connection takes no more than a hundred streams at once.
     async with grpc.aio.insecure_channel(target, apart) as edge, grpc.aio.insecure_channel(target, apart) as other:
         users = [await register(other) for _ in range(USERS)]
-        streams, calls = Streams(edge), Calls(other, users)
-        for user in users:
-            await short_turn(other, user)
-        work = [asyncio.create_task(streams.feed(user)) for user in users for _ in range(FEEDS_PER_USER)]
+        streams, calls = Streams(edge), Calls(other, {user: await short_turn(other, user) for user in users})
+        work = [asyncio.create_task(streams.turn(user)) for user in users for _ in range(TURNS_PER_USER)]
+        work += [asyncio.create_task(streams.feed(user)) for user in users for _ in range(FEEDS_PER_USER)]
         work += [asyncio.create_task(calls.go_on())]
         try:
             async with asyncio.timeout(30):
-                await until(lambda: all(streams.feeds) and len(streams.feeds) == USERS * FEEDS_PER_USER)
+                await until(lambda: all(streams.turns) and len(streams.turns) == USERS * TURNS_PER_USER)
+                await until(lambda: len(streams.feeds) == USERS * FEEDS_PER_USER)
             await restarted(pair, "--all")
             async with asyncio.timeout(30):
-                # Every feed tells of what ends now.
+                # Every turn goes on, and every feed tells of what ends now.
+                before = [len(seen) for seen in streams.turns]
+                await until(lambda: all(len(seen) > n for seen, n in zip(streams.turns, before, strict=True)))
                 ended = [len(seen) for seen in streams.feeds]
                 for user in users:
                     await short_turn(other, user)
@@ -159,5 +184,7 @@ async def test_no_call_fails_and_no_stream_is_lost_while_every_service_restarts(
     assert calls.ends["OK"] > 20 * CALLS_PER_S
     assert calls.longest_s < LONGEST_CALL_S
     assert streams.breaks.keys() == {(grpc.StatusCode.UNAVAILABLE, "SERVICE_UNAVAILABLE")}, streams.breaks
+    for seen in streams.turns:
+        assert seen == list(range(1, len(seen) + 1))
     for seen in streams.feeds:
         assert seen == sorted(set(seen))

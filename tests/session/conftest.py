@@ -1,11 +1,13 @@
 """The record of conversations, fake and real, and what the tests say in it."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from uuid import UUID, uuid4
 
+import asyncpg
 import grpc
 import pytest
 
@@ -48,21 +50,62 @@ class Record:
         return await create_conversation(self.conversations, owner, uuid4(), title)
 
     async def ask(
-        self, owner: Owner, conversation_id: UUID, text: str, *, turn_id: UUID | None = None, history: int = 100
+        self,
+        owner: Owner,
+        conversation_id: UUID,
+        text: str,
+        *,
+        turn_id: UUID | None = None,
+        history: int = 100,
+        follows: UUID | None = None,
+        replaces: UUID | None = None,
     ) -> OpenedTurn:
-        return await open_turn(self.turns, owner, Question(turn_id or uuid4(), conversation_id, text), history)
+        question = Question(turn_id or uuid4(), conversation_id, text, follows, replaces)
+        return await open_turn(self.turns, owner, question, history)
 
     async def answer(self, owner: Owner, turn_id: UUID, text: str, state: State = State.COMPLETE) -> Message | None:
         return await close_turn(self.turns, owner, Answer(turn_id, text, state))
 
-    async def exchange(self, owner: Owner, conversation_id: UUID, question: str, answer: str) -> UUID:
-        opened = await self.ask(owner, conversation_id, question)
+    async def exchange(
+        self,
+        owner: Owner,
+        conversation_id: UUID,
+        question: str,
+        answer: str,
+        *,
+        follows: UUID | None = None,
+        replaces: UUID | None = None,
+    ) -> UUID:
+        opened = await self.ask(owner, conversation_id, question, follows=follows, replaces=replaces)
         await self.answer(owner, opened.question.turn_id, answer)
         return opened.question.turn_id
 
-    async def said(self, owner: Owner, conversation_id: UUID) -> list[str]:
-        messages, _ = await self.messages.page(owner, conversation_id, 0, 1000)
-        return [message.text for message in messages]
+    async def said(self, owner: Owner, conversation_id: UUID, branch: UUID | None = None) -> list[str]:
+        page = await self.messages.page(owner, conversation_id, 0, 1000, branch)
+        return [message.text for message in page.messages]
+
+
+@asynccontextmanager
+async def locked(database: Database, conversation_id: UUID) -> AsyncIterator[asyncpg.Connection]:
+    """The conversation's row is locked until the body ends, so that statements begun inside all wait in it."""
+    connection = await database.connect()
+    try:
+        async with connection.transaction():
+            await connection.execute("SELECT FROM conversations WHERE id = $1 FOR UPDATE", conversation_id)
+            yield connection
+    finally:
+        await connection.close()
+
+
+async def waiting(connection: asyncpg.Connection, statements: int) -> None:
+    """Return when so many statements wait for a lock in this database."""
+    query = """SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock' AND pid <> pg_backend_pid()"""
+    async with asyncio.timeout(10):
+        while await connection.fetchval(query) < statements:
+            # pg_stat_activity is frozen within a transaction unless it is told otherwise.
+            await connection.execute("SELECT pg_stat_clear_snapshot()")
+            await asyncio.sleep(0.005)
 
 
 @pytest.fixture

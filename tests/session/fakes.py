@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 from services.session.conversation import Conversation, ConversationKey, Owner, conversation_not_found
-from services.session.message import MAX_TOGETHER_BYTES, Message, Role, State
-from services.session.turn import Answer, ClosedTurn, OpenedTurn, Question, turn_not_found
+from services.session.message import MAX_TOGETHER_BYTES, Message, Page, Role, State, turn_not_found
+from services.session.turn import Answer, ClosedTurn, OpenedTurn, Question
 
 
 @dataclass
@@ -30,6 +30,9 @@ class FakeTurn:
 
     owner: Owner
     conversation_id: UUID
+    id: UUID
+    parent_turn_id: UUID | None
+    position: int
     state: State | None = None
     close_position: int | None = None
 
@@ -57,9 +60,25 @@ class FakeRecord:
         self.conversations[owner, conversation_id] = replace(found, title=found.title or title, update_time=now)
         return now
 
-    def said_in(self, conversation_id: UUID) -> list[Message]:
-        said = [message for message in self.messages.values() if message.conversation_id == conversation_id]
-        return sorted(said, key=lambda message: message.position)
+    def turns_of(self, conversation_id: UUID) -> dict[UUID, FakeTurn]:
+        """By id, in the order in which they were asked."""
+        return {turn.id: turn for turn in self.turns.values() if turn.conversation_id == conversation_id}
+
+    def path_to(self, turn: FakeTurn) -> list[FakeTurn]:
+        """From the branch's first turn to this one."""
+        if turn.parent_turn_id is None:
+            return [turn]
+        return [*self.path_to(self.turns[turn.owner.tenant_id, turn.parent_turn_id]), turn]
+
+    def said_in(self, turn: FakeTurn) -> list[Message]:
+        said = (self.messages.get((turn.owner.tenant_id, turn.id, role)) for role in Role)
+        return [self.placed(message) for message in said if message]
+
+    def placed(self, message: Message) -> Message:
+        """With the siblings that the message's turn has by now."""
+        turns = self.turns_of(message.conversation_id)
+        beside = [turn.id for turn in turns.values() if turn.parent_turn_id == message.parent_turn_id]
+        return replace(message, sibling_turn_ids=tuple(beside))
 
     def tell(self, event_type: str, owner: Owner, **ids: UUID) -> None:
         names = {"tenant_id": owner.tenant_id, "user_id": owner.user_id, **ids}
@@ -122,16 +141,23 @@ class FakeMessages:
         self._record = record
 
     async def page(
-        self, owner: Owner, conversation_id: UUID, after_position: int, limit: int
-    ) -> tuple[list[Message], bool]:
-        self._record.held(owner, conversation_id)
-        left = [message for message in self._record.said_in(conversation_id) if message.position > after_position]
+        self, owner: Owner, conversation_id: UUID, after_position: int, limit: int, branch_turn_id: UUID | None = None
+    ) -> Page:
+        record = self._record
+        record.held(owner, conversation_id)
+        turns = record.turns_of(conversation_id)
+        if branch_turn_id and branch_turn_id not in turns:
+            raise turn_not_found()
+        paths = [record.path_to(turn) for turn in turns.values()]
+        branch = next((path for path in reversed(paths) if branch_turn_id in (None, *(turn.id for turn in path))), [])
+        said = [message for turn in branch for message in record.said_in(turn) if message.position > after_position]
+        left = sorted(said, key=lambda message: message.position)
         page: list[Message] = []
         for message in left[:limit]:
             if sum(map(_size_bytes, page)) >= MAX_TOGETHER_BYTES:
                 break
             page.append(message)
-        return page, len(left) > len(page)
+        return Page(tuple(page), len(left) > len(page), branch[-1].id if branch else None)
 
 
 class FakeTurns:
@@ -141,21 +167,28 @@ class FakeTurns:
         self._record = record
 
     async def open(self, owner: Owner, question: Question, title: str, history_limit: int) -> OpenedTurn:
-        record, key = self._record, (owner.tenant_id, question.turn_id)
-        record.held(owner, question.conversation_id)
+        record, key, conversation_id = self._record, (owner.tenant_id, question.turn_id), question.conversation_id
+        record.held(owner, conversation_id)
         if key not in record.turns:
-            record.turns[key] = FakeTurn(owner, question.conversation_id)
-            record.positions[question.conversation_id] += 1
-            now = record.touch(owner, question.conversation_id, title)
-            ids = (uuid4(), question.conversation_id, question.turn_id)
-            record.append(
-                owner,
-                Message(
-                    *ids, record.positions[question.conversation_id], Role.USER, question.text, State.COMPLETE, now
-                ),
-            )
-        saved = record.messages[*key, Role.USER]
-        return OpenedTurn(saved, tuple(self._history(owner, saved, history_limit)))
+            parent_turn_id = self._parent_of(question)
+            record.positions[conversation_id] += 1
+            position = record.positions[conversation_id]
+            record.turns[key] = FakeTurn(owner, conversation_id, question.turn_id, parent_turn_id, position)
+            now = record.touch(owner, conversation_id, title)
+            ids = (uuid4(), conversation_id, question.turn_id)
+            facts = (position, Role.USER, question.text, State.COMPLETE, now, parent_turn_id, ())
+            record.append(owner, Message(*ids, *facts))
+        history = self._history(record.turns[key], history_limit)
+        return OpenedTurn(record.placed(record.messages[*key, Role.USER]), tuple(history))
+
+    def _parent_of(self, question: Question) -> UUID | None:
+        turns = self._record.turns_of(question.conversation_id)
+        named = question.follows_turn_id or question.replaces_turn_id
+        if named and named not in turns:
+            raise turn_not_found()
+        if question.replaces_turn_id:
+            return turns[question.replaces_turn_id].parent_turn_id
+        return question.follows_turn_id or next(reversed(turns), None)
 
     async def close(self, owner: Owner, answer: Answer) -> ClosedTurn:
         record, key = self._record, (owner.tenant_id, answer.turn_id)
@@ -174,19 +207,19 @@ class FakeTurns:
                     answer.text,
                     answer.state,
                     now,
+                    turn.parent_turn_id,
+                    (),
                     answer.citations,
                     answer.usage,
                 )
                 record.append(owner, Message(*ids, *facts))
-        return ClosedTurn(turn.state, record.messages.get((*key, Role.ASSISTANT)))
+        saved = record.messages.get((*key, Role.ASSISTANT))
+        return ClosedTurn(turn.state, record.placed(saved) if saved else None)
 
-    def _history(self, owner: Owner, question: Message, limit: int) -> list[Message]:
-        ended = {
-            turn_id
-            for (tenant_id, turn_id), turn in self._record.turns.items()
-            if tenant_id == owner.tenant_id and turn.close_position and turn.close_position < question.position
-        }
-        earlier = [said for said in self._record.said_in(question.conversation_id) if said.turn_id in ended]
+    def _history(self, asked: FakeTurn, limit: int) -> list[Message]:
+        before = self._record.path_to(asked)[:-1]
+        ended = [turn for turn in before if turn.close_position and turn.close_position < asked.position]
+        earlier = [message for turn in ended for message in self._record.said_in(turn)]
         history: list[Message] = []
         for message in reversed(earlier[len(earlier) - min(limit, len(earlier)) :]):
             history.insert(0, message)

@@ -19,12 +19,20 @@ async def make(sessions: SessionServiceStub, me: Metadata, title: str = "") -> p
     return (await sessions.CreateConversation(request, metadata=me)).conversation
 
 
-async def exchange(turns: TurnRecordServiceStub, me: Metadata, conversation_id: str, question: str) -> None:
+async def exchange(
+    turns: TurnRecordServiceStub, me: Metadata, conversation_id: str, question: str, **place: str
+) -> str:
     turn_id = str(uuid4())
-    ask = record.OpenTurnRequest(turn_id=turn_id, conversation_id=conversation_id, text=question)
+    ask = record.OpenTurnRequest(turn_id=turn_id, conversation_id=conversation_id, text=question, **place)
     await turns.OpenTurn(ask, metadata=me)
     end = record.CloseTurnRequest(turn_id=turn_id, text=f"re: {question}", state=proto.MESSAGE_STATE_COMPLETE)
     await turns.CloseTurn(end, metadata=me)
+    return turn_id
+
+
+async def listed(sessions: SessionServiceStub, me: Metadata, conversation_id: str, **which: str) -> list[proto.Message]:
+    request = session.ListMessagesRequest(conversation_id=conversation_id, **which)
+    return list((await sessions.ListMessages(request, metadata=me)).messages)
 
 
 def renaming(conversation_id: str, title: str, *paths: str) -> session.UpdateConversationRequest:

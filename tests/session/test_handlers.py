@@ -14,7 +14,7 @@ from services.shared.errors import AlreadyExists, NotFound, Reason, WrongState
 from tests.conftest import Signer
 from tests.refusals import refusal_of
 from tests.session.conftest import TENANT, USER, Metadata
-from tests.session.serving import exchange, make, renaming
+from tests.session.serving import NOBODYS, exchange, listed, make, renaming
 
 
 async def test_a_conversation_is_made_read_renamed_and_deleted(sessions: SessionServiceStub, me: Metadata) -> None:
@@ -63,6 +63,74 @@ async def test_messages_are_listed_page_by_page(
         pages.append([found.text for found in page.messages])
         request.page_token = page.next_page_token
     assert pages == [["one", "re: one", "two"], ["re: two"]]
+
+
+async def test_a_replaced_question_begins_a_branch_beside_the_old_one(
+    sessions: SessionServiceStub, turns: TurnRecordServiceStub, me: Metadata
+) -> None:
+    made = await make(sessions, me)
+    one = await exchange(turns, me, made.id, "one")
+    two = await exchange(turns, me, made.id, "two")
+    edited = await exchange(turns, me, made.id, "two, edited", replaces_turn_id=two)
+    followed = await exchange(turns, me, made.id, "three", follows_turn_id=two)
+    current = await listed(sessions, me, made.id)
+    assert [message.text for message in current[::2]] == ["one", "two", "three"]
+    assert [message.parent_turn_id for message in current] == ["", "", one, one, two, two]
+    assert [list(message.sibling_turn_ids) for message in current[::2]] == [[one], [two, edited], [followed]]
+    other = await listed(sessions, me, made.id, branch_turn_id=edited)
+    assert [message.text for message in other[::2]] == ["one", "two, edited"]
+    assert await listed(sessions, me, made.id, branch_turn_id=two.upper()) == current
+
+
+async def test_opening_beside_a_turn_returns_what_was_said_before_it(
+    sessions: SessionServiceStub, turns: TurnRecordServiceStub, me: Metadata
+) -> None:
+    made = await make(sessions, me)
+    one = await exchange(turns, me, made.id, "one")
+    two = await exchange(turns, me, made.id, "two")
+    ask = record.OpenTurnRequest(
+        turn_id=str(uuid4()), conversation_id=made.id, text="two", history_limit=100, replaces_turn_id=two
+    )
+    opened = await turns.OpenTurn(ask, metadata=me)
+    assert [message.text for message in opened.history] == ["one", "re: one"]
+    assert (opened.question.parent_turn_id, list(opened.question.sibling_turn_ids)) == (one, [two, ask.turn_id])
+    assert await turns.OpenTurn(ask, metadata=me) == opened
+    ask.follows_turn_id = two
+    refusal = await refusal_of(turns.OpenTurn(ask, metadata=me))
+    assert (type(refusal), refusal.reason) == (AlreadyExists, Reason.REQUEST_ID_REUSED)
+
+
+async def test_a_turn_that_is_not_in_the_conversation_is_not_found(
+    sessions: SessionServiceStub, turns: TurnRecordServiceStub, me: Metadata
+) -> None:
+    made, other = await make(sessions, me), await make(sessions, me)
+    for turn_id in (NOBODYS, await exchange(turns, me, other.id, "elsewhere")):
+        ask = {"turn_id": str(uuid4()), "conversation_id": made.id, "text": "Q"}
+        for call in (
+            turns.OpenTurn(record.OpenTurnRequest(**ask, follows_turn_id=turn_id), metadata=me),
+            turns.OpenTurn(record.OpenTurnRequest(**ask, replaces_turn_id=turn_id), metadata=me),
+            listed(sessions, me, made.id, branch_turn_id=turn_id),
+        ):
+            refusal = await refusal_of(call)
+            assert (type(refusal), refusal.reason) == (NotFound, Reason.TURN_NOT_FOUND)
+    assert await listed(sessions, me, made.id) == []
+
+
+async def test_pages_of_a_branch_stay_in_it(
+    sessions: SessionServiceStub, turns: TurnRecordServiceStub, me: Metadata
+) -> None:
+    made = await make(sessions, me)
+    one, two = [await exchange(turns, me, made.id, question) for question in ("one", "two")]
+    for which in ({}, {"branch_turn_id": one}):
+        request = session.ListMessagesRequest(conversation_id=made.id, page_size=3, **which)
+        page = await sessions.ListMessages(request, metadata=me)
+        assert len(page.next_page_token) <= 300
+        await exchange(turns, me, made.id, "two, edited", replaces_turn_id=two)
+        request.page_token = page.next_page_token
+        rest = await sessions.ListMessages(request, metadata=me)
+        assert ([message.text for message in rest.messages], rest.next_page_token) == (["re: two"], "")
+        await exchange(turns, me, made.id, "two", replaces_turn_id=two)
+        two = (await listed(sessions, me, made.id))[-1].turn_id
 
 
 async def test_a_turn_comes_back_as_it_was_saved(

@@ -14,7 +14,7 @@ from parley.session.v1.turn_record_service_pb2_grpc import TurnRecordServiceStub
 from services.shared.errors import Invalid, Reason
 from tests.refusals import refusal_of
 from tests.session.conftest import Metadata
-from tests.session.serving import NOBODYS, make, renaming
+from tests.session.serving import NOBODYS, exchange, make, renaming
 
 FAULTS = [
     ("CreateConversation", session.CreateConversationRequest(), "request_id"),
@@ -32,6 +32,7 @@ FAULTS = [
     ("UpdateConversation", renaming(NOBODYS, "Pay", "create_time"), "update_mask"),
     ("DeleteConversation", session.DeleteConversationRequest(), "conversation_id"),
     ("ListMessages", session.ListMessagesRequest(conversation_id=NOBODYS, page_size=101), "page_size"),
+    ("ListMessages", session.ListMessagesRequest(conversation_id=NOBODYS, branch_turn_id=""), "branch_turn_id"),
     ("OpenTurn", record.OpenTurnRequest(turn_id="7", conversation_id=NOBODYS, text="Q"), "turn_id"),
     ("OpenTurn", record.OpenTurnRequest(turn_id=NOBODYS, conversation_id=NOBODYS), "text"),
     ("OpenTurn", record.OpenTurnRequest(turn_id=NOBODYS, conversation_id=NOBODYS, text="x" * 16_001), "text"),
@@ -40,6 +41,11 @@ FAULTS = [
         "OpenTurn",
         record.OpenTurnRequest(turn_id=NOBODYS, conversation_id=NOBODYS, text="Q", history_limit=101),
         "history_limit",
+    ),
+    (
+        "OpenTurn",
+        record.OpenTurnRequest(turn_id=NOBODYS, conversation_id=NOBODYS, text="Q", replaces_turn_id="7"),
+        "replaces_turn_id",
     ),
     ("CloseTurn", record.CloseTurnRequest(turn_id=NOBODYS, text="A"), "state"),
     ("CloseTurn", record.CloseTurnRequest(turn_id=NOBODYS, text="A", state=9), "state"),
@@ -105,7 +111,8 @@ async def test_a_messages_token_that_is_none_of_ours_is_refused(
     sessions: SessionServiceStub, me: Metadata, position: str
 ) -> None:
     made = await make(sessions, me)
-    request = session.ListMessagesRequest(conversation_id=made.id, page_token=token_of(made.id, position))
+    token = token_of(made.id, "", NOBODYS, position)
+    request = session.ListMessagesRequest(conversation_id=made.id, page_token=token)
     assert (await refusal_of(sessions.ListMessages(request, metadata=me))).reason in (
         Reason.PAGE_TOKEN_INVALID,
         Reason.INVALID_FIELD,  # longer than a token can be
@@ -114,5 +121,17 @@ async def test_a_messages_token_that_is_none_of_ours_is_refused(
 
 async def test_a_messages_token_of_another_conversation_is_refused(sessions: SessionServiceStub, me: Metadata) -> None:
     made = await make(sessions, me)
-    request = session.ListMessagesRequest(conversation_id=made.id, page_token=token_of(NOBODYS, "1"))
+    for token in (token_of(NOBODYS, "", NOBODYS, "1"), token_of(made.id, "", "7", "1"), token_of(made.id, "1")):
+        request = session.ListMessagesRequest(conversation_id=made.id, page_token=token)
+        assert (await refusal_of(sessions.ListMessages(request, metadata=me))).reason is Reason.PAGE_TOKEN_INVALID
+
+
+async def test_a_token_of_another_branch_is_refused(
+    sessions: SessionServiceStub, turns: TurnRecordServiceStub, me: Metadata
+) -> None:
+    made = await make(sessions, me)
+    one = await exchange(turns, me, made.id, "one")
+    request = session.ListMessagesRequest(conversation_id=made.id, page_size=1)
+    request.page_token = (await sessions.ListMessages(request, metadata=me)).next_page_token
+    request.branch_turn_id = one
     assert (await refusal_of(sessions.ListMessages(request, metadata=me))).reason is Reason.PAGE_TOKEN_INVALID

@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 
 from services.session.conversation import create_conversation
+from services.session.message import Page
 from services.shared.errors import Reason, Refusal
 from tests.session.conftest import Record, a_colleague_of, an_owner
 
@@ -130,15 +131,15 @@ async def test_each_change_is_told_once(record: Record) -> None:
 async def test_messages_come_oldest_first_page_by_page(record: Record) -> None:
     owner = an_owner()
     made = await record.conversation(owner)
-    assert await record.messages.page(owner, made.id, 0, 2) == ([], False)
+    assert await record.messages.page(owner, made.id, 0, 2) == Page((), more=False, tip_turn_id=None)
     for number in range(3):
         await record.exchange(owner, made.id, f"q{number}", f"a{number}")
     seen, position, more = [], 0, True
     while more:
-        page, more = await record.messages.page(owner, made.id, position, 2)
-        assert len(page) == 2
-        seen += [message.text for message in page]
-        position = page[-1].position
+        page = await record.messages.page(owner, made.id, position, 2)
+        assert len(page.messages) == 2
+        seen += [message.text for message in page.messages]
+        position, more = page.messages[-1].position, page.more
     assert seen == ["q0", "a0", "q1", "a1", "q2", "a2"]
 
 
@@ -148,7 +149,7 @@ async def test_page_keys_may_lie_at_the_ends_of_their_ranges(record: Record) -> 
     first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
     assert await record.conversations.page(owner, (first, made.id), 10) == []
     assert await record.conversations.page(owner, (last, made.id), 10) == [made]
-    assert await record.messages.page(owner, made.id, 2**63 - 1, 10) == ([], False)
+    assert (await record.messages.page(owner, made.id, 2**63 - 1, 10)).messages == ()
 
 
 async def test_a_page_of_long_messages_ends_early(record: Record) -> None:
@@ -156,7 +157,7 @@ async def test_a_page_of_long_messages_ends_early(record: Record) -> None:
     made = await record.conversation(owner)
     for number in range(3):
         await record.exchange(owner, made.id, f"q{number}", "x" * 1_100_000)
-    first, more = await record.messages.page(owner, made.id, 0, 100)
-    assert (len(first), more) == (4, True)
-    rest, more = await record.messages.page(owner, made.id, first[-1].position, 100)
-    assert (len(rest), more) == (2, False)
+    first = await record.messages.page(owner, made.id, 0, 100)
+    assert (len(first.messages), first.more) == (4, True)
+    rest = await record.messages.page(owner, made.id, first.messages[-1].position, 100)
+    assert (len(rest.messages), rest.more) == (2, False)

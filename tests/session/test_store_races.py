@@ -1,15 +1,11 @@
 """What comes at the same time: copies, ends, deletions."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from uuid import UUID, uuid4
-
-import asyncpg
+from uuid import uuid4
 
 from services.shared.errors import Reason, Refusal
 from services.shared.postgres.database import Database
-from tests.session.conftest import Record, an_owner
+from tests.session.conftest import Record, an_owner, locked, waiting
 
 
 async def test_simultaneous_copies_open_one_turn(record: Record) -> None:
@@ -47,36 +43,13 @@ async def test_simultaneous_turns_keep_question_before_answer(record: Record) ->
     owner = an_owner()
     made = await record.conversation(owner)
     await asyncio.gather(*(record.exchange(owner, made.id, f"q{number}", f"a{number}") for number in range(20)))
-    messages, _ = await record.messages.page(owner, made.id, 0, 100)
+    messages = (await record.messages.page(owner, made.id, 0, 100)).messages
     positions = [message.position for message in messages]
     assert len(positions) == 40
     assert positions == sorted(set(positions))
     places = {message.text: place for place, message in enumerate(messages)}
     assert all(places[f"q{number}"] < places[f"a{number}"] for number in range(20))
     assert [message.create_time for message in messages] == sorted(message.create_time for message in messages)
-
-
-@asynccontextmanager
-async def locked(database: Database, conversation_id: UUID) -> AsyncIterator[asyncpg.Connection]:
-    """The conversation's row is locked until the body ends, so that statements begun inside all wait in it."""
-    connection = await database.connect()
-    try:
-        async with connection.transaction():
-            await connection.execute("SELECT FROM conversations WHERE id = $1 FOR UPDATE", conversation_id)
-            yield connection
-    finally:
-        await connection.close()
-
-
-async def waiting(connection: asyncpg.Connection, statements: int) -> None:
-    """Return when so many statements wait for a lock in this database."""
-    query = """SELECT count(*) FROM pg_stat_activity
-        WHERE datname = current_database() AND wait_event_type = 'Lock' AND pid <> pg_backend_pid()"""
-    async with asyncio.timeout(10):
-        while await connection.fetchval(query) < statements:
-            # pg_stat_activity is frozen within a transaction unless it is told otherwise.
-            await connection.execute("SELECT pg_stat_clear_snapshot()")
-            await asyncio.sleep(0.005)
 
 
 async def test_a_copy_that_began_before_the_other_was_saved_finds_it(real_record: Record, database: Database) -> None:
@@ -90,7 +63,7 @@ async def test_a_copy_that_began_before_the_other_was_saved_finds_it(real_record
         closes = asyncio.gather(*(real_record.answer(owner, turn_id, "A") for _ in range(3)))
         await waiting(lock, 3)
     assert len({answer.id for answer in await closes if answer}) == 1
-    messages, _ = await real_record.messages.page(owner, made.id, 0, 10)
+    messages = (await real_record.messages.page(owner, made.id, 0, 10)).messages
     assert [(message.text, message.position) for message in messages] == [("Q", 1), ("A", 2)]
 
 

@@ -4,7 +4,7 @@ from uuid import uuid4
 
 import pytest
 
-from services.session.message import Citation, Role, State, Usage
+from services.session.message import Citation, Page, Role, State, Usage
 from services.session.turn import Answer, close_turn
 from services.shared.errors import Reason, Refusal
 from tests.session.conftest import Record, a_colleague_of, an_owner
@@ -21,8 +21,8 @@ async def test_a_turn_saves_its_question_and_its_answer(record: Record) -> None:
     given = Answer(turn_id, "Twenty days [1].", State.COMPLETE, citations, Usage(4_000_000_000, 17))
     saved = await close_turn(record.turns, owner, given)
     assert saved
-    messages, more = await record.messages.page(owner, made.id, 0, 10)
-    assert (messages, more) == ([opened.question, saved], False)
+    page = await record.messages.page(owner, made.id, 0, 10)
+    assert page == Page((opened.question, saved), more=False, tip_turn_id=turn_id)
     assert (opened.question.role, opened.question.text, opened.question.usage) == (Role.USER, "How long?", None)
     assert (saved.role, saved.turn_id, saved.conversation_id) == (Role.ASSISTANT, turn_id, made.id)
     assert (saved.text, saved.state, saved.citations, saved.usage) == (

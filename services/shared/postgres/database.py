@@ -92,6 +92,9 @@ async def _refusing(work: Awaitable[T]) -> T:
         return await work
     except (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, TimeoutError) as error:
         raise _unavailable() from error
+    except asyncpg.InternalClientError as error:
+        # How a connection that broke in the middle of a statement refuses the next one.
+        raise _unavailable() from error
     except (asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError) as error:
         # The one character of Unicode that protobuf carries and PostgreSQL does not store.
         raise Invalid(Reason.INVALID_FIELD, "Text can't hold the character U+0000.") from error

@@ -22,21 +22,24 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from parley.chat.v1 import turn_pb2 as parley_dot_chat_dot_v1_dot_turn__pb2
 from parley.errors.v1 import error_reason_pb2 as parley_dot_errors_dot_v1_dot_error__reason__pb2
 from parley.session.v1 import session_pb2 as parley_dot_session_dot_v1_dot_session__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n parley/chat/v1/chat_events.proto\x12\x0eparley.chat.v1\x1a#parley/errors/v1/error_reason.proto\x1a\x1fparley/session/v1/session.proto\"\xec\x01\n\rTurnCompleted\x12\x1b\n\ttenant_id\x18\x01 \x01(\tR\x08tenantId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x17\n\x07turn_id\x18\x03 \x01(\tR\x06turnId\x12\'\n\x0f\x63onversation_id\x18\x04 \x01(\tR\x0e\x63onversationId\x12\x1d\n\nmessage_id\x18\x05 \x01(\tR\tmessageId\x12\x14\n\x05model\x18\x06 \x01(\tR\x05model\x12.\n\x05usage\x18\x07 \x01(\x0b\x32\x18.parley.session.v1.UsageR\x05usage\"\xbb\x01\n\nTurnFailed\x12\x1b\n\ttenant_id\x18\x01 \x01(\tR\x08tenantId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x17\n\x07turn_id\x18\x03 \x01(\tR\x06turnId\x12\'\n\x0f\x63onversation_id\x18\x04 \x01(\tR\x0e\x63onversationId\x12\x35\n\x06reason\x18\x05 \x01(\x0e\x32\x1d.parley.errors.v1.ErrorReasonR\x06reason\"\x87\x01\n\rTurnCancelled\x12\x1b\n\ttenant_id\x18\x01 \x01(\tR\x08tenantId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x17\n\x07turn_id\x18\x03 \x01(\tR\x06turnId\x12\'\n\x0f\x63onversation_id\x18\x04 \x01(\tR\x0e\x63onversationIdb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n parley/chat/v1/chat_events.proto\x12\x0eparley.chat.v1\x1a\x19parley/chat/v1/turn.proto\x1a#parley/errors/v1/error_reason.proto\x1a\x1fparley/session/v1/session.proto\"\xec\x01\n\rTurnCompleted\x12\x1b\n\ttenant_id\x18\x01 \x01(\tR\x08tenantId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x17\n\x07turn_id\x18\x03 \x01(\tR\x06turnId\x12\'\n\x0f\x63onversation_id\x18\x04 \x01(\tR\x0e\x63onversationId\x12\x1d\n\nmessage_id\x18\x05 \x01(\tR\tmessageId\x12\x14\n\x05model\x18\x06 \x01(\tR\x05model\x12.\n\x05usage\x18\x07 \x01(\x0b\x32\x18.parley.session.v1.UsageR\x05usage\"\xbb\x01\n\nTurnFailed\x12\x1b\n\ttenant_id\x18\x01 \x01(\tR\x08tenantId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x17\n\x07turn_id\x18\x03 \x01(\tR\x06turnId\x12\'\n\x0f\x63onversation_id\x18\x04 \x01(\tR\x0e\x63onversationId\x12\x35\n\x06reason\x18\x05 \x01(\x0e\x32\x1d.parley.errors.v1.ErrorReasonR\x06reason\"\x87\x01\n\rTurnCancelled\x12\x1b\n\ttenant_id\x18\x01 \x01(\tR\x08tenantId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x17\n\x07turn_id\x18\x03 \x01(\tR\x06turnId\x12\'\n\x0f\x63onversation_id\x18\x04 \x01(\tR\x0e\x63onversationId\"\xa6\x01\n\tTurnRated\x12\x1b\n\ttenant_id\x18\x01 \x01(\tR\x08tenantId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x17\n\x07turn_id\x18\x03 \x01(\tR\x06turnId\x12\x32\n\x06rating\x18\x04 \x01(\x0e\x32\x1a.parley.chat.v1.TurnRatingR\x06rating\x12\x16\n\x06reason\x18\x05 \x01(\tR\x06reasonb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'parley.chat.v1.chat_events_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TURNCOMPLETED']._serialized_start=123
-  _globals['_TURNCOMPLETED']._serialized_end=359
-  _globals['_TURNFAILED']._serialized_start=362
-  _globals['_TURNFAILED']._serialized_end=549
-  _globals['_TURNCANCELLED']._serialized_start=552
-  _globals['_TURNCANCELLED']._serialized_end=687
+  _globals['_TURNCOMPLETED']._serialized_start=150
+  _globals['_TURNCOMPLETED']._serialized_end=386
+  _globals['_TURNFAILED']._serialized_start=389
+  _globals['_TURNFAILED']._serialized_end=576
+  _globals['_TURNCANCELLED']._serialized_start=579
+  _globals['_TURNCANCELLED']._serialized_end=714
+  _globals['_TURNRATED']._serialized_start=717
+  _globals['_TURNRATED']._serialized_end=883
 # @@protoc_insertion_point(module_scope)

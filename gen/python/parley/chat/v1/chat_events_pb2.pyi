@@ -1,3 +1,4 @@
+from parley.chat.v1 import turn_pb2 as _turn_pb2
 from parley.errors.v1 import error_reason_pb2 as _error_reason_pb2
 from parley.session.v1 import session_pb2 as _session_pb2
 from google.protobuf import descriptor as _descriptor
@@ -50,3 +51,17 @@ class TurnCancelled(_message.Message):
     turn_id: str
     conversation_id: str
     def __init__(self, tenant_id: _Optional[str] = ..., user_id: _Optional[str] = ..., turn_id: _Optional[str] = ..., conversation_id: _Optional[str] = ...) -> None: ...
+
+class TurnRated(_message.Message):
+    __slots__ = ("tenant_id", "user_id", "turn_id", "rating", "reason")
+    TENANT_ID_FIELD_NUMBER: _ClassVar[int]
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    TURN_ID_FIELD_NUMBER: _ClassVar[int]
+    RATING_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    tenant_id: str
+    user_id: str
+    turn_id: str
+    rating: _turn_pb2.TurnRating
+    reason: str
+    def __init__(self, tenant_id: _Optional[str] = ..., user_id: _Optional[str] = ..., turn_id: _Optional[str] = ..., rating: _Optional[_Union[_turn_pb2.TurnRating, str]] = ..., reason: _Optional[str] = ...) -> None: ...

@@ -24,10 +24,11 @@ _sym_db = _symbol_database.Default()
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from parley.chat.v1 import turn_pb2 as parley_dot_chat_dot_v1_dot_turn__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!parley/chat/v1/chat_service.proto\x12\x0eparley.chat.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19parley/chat/v1/turn.proto\"\x8f\x02\n\x10StartTurnRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12\x31\n\x0f\x63onversation_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x0e\x63onversationId\x12h\n\x04text\x18\x03 \x01(\tBT\xbaHQr\x05\x10\x01\x18\x80}\xba\x01G\n\ntext.blank\x12$text must hold more than white space\x1a\x13this.matches(\'\\\\S\')R\x04text\x12\x35\n\x07options\x18\x04 \x01(\x0b\x32\x1b.parley.chat.v1.TurnOptionsR\x07options\"\x80\x02\n\x0bTurnOptions\x12$\n\x05model\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64H\x00R\x05model\x88\x01\x01\x12;\n\x11max_output_tokens\x18\x02 \x01(\rB\n\xbaH\x07*\x05\x18\x80 (\x01H\x01R\x0fmaxOutputTokens\x88\x01\x01\x12\x36\n\x0btemperature\x18\x03 \x01(\x02\x42\x0f\xbaH\x0c\n\n\x1d\x00\x00\x00@-\x00\x00\x00\x00H\x02R\x0btemperature\x88\x01\x01\x12\x1b\n\x06search\x18\x04 \x01(\x08H\x03R\x06search\x88\x01\x01\x42\x08\n\x06_modelB\x14\n\x12_max_output_tokensB\x0e\n\x0c_temperatureB\t\n\x07_search\"D\n\x11StartTurnResponse\x12/\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x19.parley.chat.v1.TurnEventR\x05\x65vent2\x98\x01\n\x0b\x43hatService\x12\x88\x01\n\tStartTurn\x12 .parley.chat.v1.StartTurnRequest\x1a!.parley.chat.v1.StartTurnResponse\"4\x82\xd3\xe4\x93\x02.\")/v1/conversations/{conversation_id}/turns:\x01*0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!parley/chat/v1/chat_service.proto\x12\x0eparley.chat.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x19parley/chat/v1/turn.proto\"\x82\x03\n\x10StartTurnRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12\x31\n\x0f\x63onversation_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x0e\x63onversationId\x12h\n\x04text\x18\x03 \x01(\tBT\xbaHQr\x05\x10\x01\x18\x80}\xba\x01G\n\ntext.blank\x12$text must hold more than white space\x1a\x13this.matches(\'\\\\S\')R\x04text\x12\x35\n\x07options\x18\x04 \x01(\x0b\x32\x1b.parley.chat.v1.TurnOptionsR\x07options\x12\x32\n\x0f\x66ollows_turn_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00R\rfollowsTurnId\x12\x34\n\x10replaces_turn_id\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00R\x0ereplacesTurnIdB\x07\n\x05place\"\xcd\x02\n\x0bTurnOptions\x12$\n\x05model\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64H\x00R\x05model\x88\x01\x01\x12;\n\x11max_output_tokens\x18\x02 \x01(\rB\n\xbaH\x07*\x05\x18\x80 (\x01H\x01R\x0fmaxOutputTokens\x88\x01\x01\x12\x36\n\x0btemperature\x18\x03 \x01(\x02\x42\x0f\xbaH\x0c\n\n\x1d\x00\x00\x00@-\x00\x00\x00\x00H\x02R\x0btemperature\x88\x01\x01\x12\x1b\n\x06search\x18\x04 \x01(\x08H\x03R\x06search\x88\x01\x01\x12K\n\x0creader_grace\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\r\xbaH\n\xaa\x01\x07\"\x03\x08\xd8\x04\x32\x00R\x0breaderGraceB\x08\n\x06_modelB\x14\n\x12_max_output_tokensB\x0e\n\x0c_temperatureB\t\n\x07_search\"D\n\x11StartTurnResponse\x12/\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x19.parley.chat.v1.TurnEventR\x05\x65vent\"n\n\x11ResumeTurnRequest\x12!\n\x07turn_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x06turnId\x12\x36\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x04\x42\x0f\xbaH\x0c\x32\n\x18\xff\xff\xff\xff\xff\xff\xff\xff\x7fR\rafterSequence\"E\n\x12ResumeTurnResponse\x12/\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x19.parley.chat.v1.TurnEventR\x05\x65vent\"6\n\x11\x43\x61ncelTurnRequest\x12!\n\x07turn_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x06turnId\">\n\x12\x43\x61ncelTurnResponse\x12(\n\x04turn\x18\x01 \x01(\x0b\x32\x14.parley.chat.v1.TurnR\x04turn\"3\n\x0eGetTurnRequest\x12!\n\x07turn_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x06turnId\";\n\x0fGetTurnResponse\x12(\n\x04turn\x18\x01 \x01(\x0b\x32\x14.parley.chat.v1.TurnR\x04turn\"\x94\x01\n\x0fRateTurnRequest\x12!\n\x07turn_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x06turnId\x12<\n\x06rating\x18\x02 \x01(\x0e\x32\x1a.parley.chat.v1.TurnRatingB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x06rating\x12 \n\x06reason\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07R\x06reason\"<\n\x10RateTurnResponse\x12(\n\x04turn\x18\x01 \x01(\x0b\x32\x14.parley.chat.v1.TurnR\x04turn2\xec\x04\n\x0b\x43hatService\x12\x88\x01\n\tStartTurn\x12 .parley.chat.v1.StartTurnRequest\x1a!.parley.chat.v1.StartTurnResponse\"4\x82\xd3\xe4\x93\x02.\")/v1/conversations/{conversation_id}/turns:\x01*0\x01\x12y\n\nResumeTurn\x12!.parley.chat.v1.ResumeTurnRequest\x1a\".parley.chat.v1.ResumeTurnResponse\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/turns/{turn_id}/events0\x01\x12z\n\nCancelTurn\x12!.parley.chat.v1.CancelTurnRequest\x1a\".parley.chat.v1.CancelTurnResponse\"%\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/turns/{turn_id}:cancel:\x01*\x12g\n\x07GetTurn\x12\x1e.parley.chat.v1.GetTurnRequest\x1a\x1f.parley.chat.v1.GetTurnResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/turns/{turn_id}\x12r\n\x08RateTurn\x12\x1f.parley.chat.v1.RateTurnRequest\x1a .parley.chat.v1.RateTurnResponse\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/turns/{turn_id}:rate:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,20 +41,64 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STARTTURNREQUEST'].fields_by_name['conversation_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_STARTTURNREQUEST'].fields_by_name['text']._loaded_options = None
   _globals['_STARTTURNREQUEST'].fields_by_name['text']._serialized_options = b'\272HQr\005\020\001\030\200}\272\001G\n\ntext.blank\022$text must hold more than white space\032\023this.matches(\'\\\\S\')'
+  _globals['_STARTTURNREQUEST'].fields_by_name['follows_turn_id']._loaded_options = None
+  _globals['_STARTTURNREQUEST'].fields_by_name['follows_turn_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_STARTTURNREQUEST'].fields_by_name['replaces_turn_id']._loaded_options = None
+  _globals['_STARTTURNREQUEST'].fields_by_name['replaces_turn_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_TURNOPTIONS'].fields_by_name['model']._loaded_options = None
   _globals['_TURNOPTIONS'].fields_by_name['model']._serialized_options = b'\272H\006r\004\020\001\030d'
   _globals['_TURNOPTIONS'].fields_by_name['max_output_tokens']._loaded_options = None
   _globals['_TURNOPTIONS'].fields_by_name['max_output_tokens']._serialized_options = b'\272H\007*\005\030\200 (\001'
   _globals['_TURNOPTIONS'].fields_by_name['temperature']._loaded_options = None
   _globals['_TURNOPTIONS'].fields_by_name['temperature']._serialized_options = b'\272H\014\n\n\035\000\000\000@-\000\000\000\000'
+  _globals['_TURNOPTIONS'].fields_by_name['reader_grace']._loaded_options = None
+  _globals['_TURNOPTIONS'].fields_by_name['reader_grace']._serialized_options = b'\272H\n\252\001\007\"\003\010\330\0042\000'
+  _globals['_RESUMETURNREQUEST'].fields_by_name['turn_id']._loaded_options = None
+  _globals['_RESUMETURNREQUEST'].fields_by_name['turn_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_RESUMETURNREQUEST'].fields_by_name['after_sequence']._loaded_options = None
+  _globals['_RESUMETURNREQUEST'].fields_by_name['after_sequence']._serialized_options = b'\272H\0142\n\030\377\377\377\377\377\377\377\377\177'
+  _globals['_CANCELTURNREQUEST'].fields_by_name['turn_id']._loaded_options = None
+  _globals['_CANCELTURNREQUEST'].fields_by_name['turn_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_GETTURNREQUEST'].fields_by_name['turn_id']._loaded_options = None
+  _globals['_GETTURNREQUEST'].fields_by_name['turn_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_RATETURNREQUEST'].fields_by_name['turn_id']._loaded_options = None
+  _globals['_RATETURNREQUEST'].fields_by_name['turn_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_RATETURNREQUEST'].fields_by_name['rating']._loaded_options = None
+  _globals['_RATETURNREQUEST'].fields_by_name['rating']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_RATETURNREQUEST'].fields_by_name['reason']._loaded_options = None
+  _globals['_RATETURNREQUEST'].fields_by_name['reason']._serialized_options = b'\272H\005r\003\030\350\007'
   _globals['_CHATSERVICE'].methods_by_name['StartTurn']._loaded_options = None
   _globals['_CHATSERVICE'].methods_by_name['StartTurn']._serialized_options = b'\202\323\344\223\002.\")/v1/conversations/{conversation_id}/turns:\001*'
-  _globals['_STARTTURNREQUEST']._serialized_start=140
-  _globals['_STARTTURNREQUEST']._serialized_end=411
-  _globals['_TURNOPTIONS']._serialized_start=414
-  _globals['_TURNOPTIONS']._serialized_end=670
-  _globals['_STARTTURNRESPONSE']._serialized_start=672
-  _globals['_STARTTURNRESPONSE']._serialized_end=740
-  _globals['_CHATSERVICE']._serialized_start=743
-  _globals['_CHATSERVICE']._serialized_end=895
+  _globals['_CHATSERVICE'].methods_by_name['ResumeTurn']._loaded_options = None
+  _globals['_CHATSERVICE'].methods_by_name['ResumeTurn']._serialized_options = b'\202\323\344\223\002\034\022\032/v1/turns/{turn_id}/events'
+  _globals['_CHATSERVICE'].methods_by_name['CancelTurn']._loaded_options = None
+  _globals['_CHATSERVICE'].methods_by_name['CancelTurn']._serialized_options = b'\202\323\344\223\002\037\"\032/v1/turns/{turn_id}:cancel:\001*'
+  _globals['_CHATSERVICE'].methods_by_name['GetTurn']._loaded_options = None
+  _globals['_CHATSERVICE'].methods_by_name['GetTurn']._serialized_options = b'\202\323\344\223\002\025\022\023/v1/turns/{turn_id}'
+  _globals['_CHATSERVICE'].methods_by_name['RateTurn']._loaded_options = None
+  _globals['_CHATSERVICE'].methods_by_name['RateTurn']._serialized_options = b'\202\323\344\223\002\035\"\030/v1/turns/{turn_id}:rate:\001*'
+  _globals['_STARTTURNREQUEST']._serialized_start=172
+  _globals['_STARTTURNREQUEST']._serialized_end=558
+  _globals['_TURNOPTIONS']._serialized_start=561
+  _globals['_TURNOPTIONS']._serialized_end=894
+  _globals['_STARTTURNRESPONSE']._serialized_start=896
+  _globals['_STARTTURNRESPONSE']._serialized_end=964
+  _globals['_RESUMETURNREQUEST']._serialized_start=966
+  _globals['_RESUMETURNREQUEST']._serialized_end=1076
+  _globals['_RESUMETURNRESPONSE']._serialized_start=1078
+  _globals['_RESUMETURNRESPONSE']._serialized_end=1147
+  _globals['_CANCELTURNREQUEST']._serialized_start=1149
+  _globals['_CANCELTURNREQUEST']._serialized_end=1203
+  _globals['_CANCELTURNRESPONSE']._serialized_start=1205
+  _globals['_CANCELTURNRESPONSE']._serialized_end=1267
+  _globals['_GETTURNREQUEST']._serialized_start=1269
+  _globals['_GETTURNREQUEST']._serialized_end=1320
+  _globals['_GETTURNRESPONSE']._serialized_start=1322
+  _globals['_GETTURNRESPONSE']._serialized_end=1381
+  _globals['_RATETURNREQUEST']._serialized_start=1384
+  _globals['_RATETURNREQUEST']._serialized_end=1532
+  _globals['_RATETURNRESPONSE']._serialized_start=1534
+  _globals['_RATETURNRESPONSE']._serialized_end=1594
+  _globals['_CHATSERVICE']._serialized_start=1597
+  _globals['_CHATSERVICE']._serialized_end=2217
 # @@protoc_insertion_point(module_scope)

@@ -40,6 +40,26 @@ class ChatServiceStub:
                 request_serializer=parley_dot_chat_dot_v1_dot_chat__service__pb2.StartTurnRequest.SerializeToString,
                 response_deserializer=parley_dot_chat_dot_v1_dot_chat__service__pb2.StartTurnResponse.FromString,
                 _registered_method=True)
+        self.ResumeTurn = channel.unary_stream(
+                '/parley.chat.v1.ChatService/ResumeTurn',
+                request_serializer=parley_dot_chat_dot_v1_dot_chat__service__pb2.ResumeTurnRequest.SerializeToString,
+                response_deserializer=parley_dot_chat_dot_v1_dot_chat__service__pb2.ResumeTurnResponse.FromString,
+                _registered_method=True)
+        self.CancelTurn = channel.unary_unary(
+                '/parley.chat.v1.ChatService/CancelTurn',
+                request_serializer=parley_dot_chat_dot_v1_dot_chat__service__pb2.CancelTurnRequest.SerializeToString,
+                response_deserializer=parley_dot_chat_dot_v1_dot_chat__service__pb2.CancelTurnResponse.FromString,
+                _registered_method=True)
+        self.GetTurn = channel.unary_unary(
+                '/parley.chat.v1.ChatService/GetTurn',
+                request_serializer=parley_dot_chat_dot_v1_dot_chat__service__pb2.GetTurnRequest.SerializeToString,
+                response_deserializer=parley_dot_chat_dot_v1_dot_chat__service__pb2.GetTurnResponse.FromString,
+                _registered_method=True)
+        self.RateTurn = channel.unary_unary(
+                '/parley.chat.v1.ChatService/RateTurn',
+                request_serializer=parley_dot_chat_dot_v1_dot_chat__service__pb2.RateTurnRequest.SerializeToString,
+                response_deserializer=parley_dot_chat_dot_v1_dot_chat__service__pb2.RateTurnResponse.FromString,
+                _registered_method=True)
 
 
 class ChatServiceServicer:
@@ -48,10 +68,49 @@ class ChatServiceServicer:
 
     def StartTurn(self, request, context):
         """Asks a question and streams the answer as it is made. A repeat of request_id with the same content
-        joins the turn from its first event. Ending the call while nobody else reads the turn stops the model.
+        joins the turn from its first event. Ending the call does not end the turn; see TurnOptions.reader_grace.
         Refusals: INVALID_FIELD, TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, CONVERSATION_NOT_FOUND, REQUEST_ID_REUSED,
-        MODEL_UNKNOWN, PROMPT_TOO_LONG, MODEL_UNAVAILABLE, CONVERSATION_UNAVAILABLE, TURN_LOG_UNAVAILABLE,
-        RECORD_UNAVAILABLE, SERVICE_UNAVAILABLE, MALFORMED_REQUEST, RATE_LIMITED, DEADLINE_EXCEEDED.
+        MODEL_UNKNOWN, PROMPT_TOO_LONG, MODEL_UNAVAILABLE, CONVERSATION_UNAVAILABLE,
+        TURN_NOT_FOUND (the turn to follow or replace), TOO_MANY_TURNS, TOO_MANY_READERS, RECORD_UNAVAILABLE,
+        SERVICE_UNAVAILABLE, MALFORMED_REQUEST, RATE_LIMITED, DEADLINE_EXCEEDED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeTurn(self, request, context):
+        """Streams a turn's events after a number, on any replica, also after its end: those that are in the log, then each
+        new one as it comes.
+        Refusals: INVALID_FIELD, TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TURN_NOT_FOUND, TURN_NOT_RESUMABLE,
+        SEQUENCE_BEYOND_LOG, TOO_MANY_READERS, MODEL_UNAVAILABLE (how the turn failed), RECORD_UNAVAILABLE,
+        SERVICE_UNAVAILABLE, MALFORMED_REQUEST, RATE_LIMITED, DEADLINE_EXCEEDED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelTurn(self, request, context):
+        """Stops a turn, whoever runs it, and returns it ended. A turn that has ended already is returned as it is.
+        Refusals: INVALID_FIELD, TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TURN_NOT_FOUND, RECORD_UNAVAILABLE,
+        SERVICE_UNAVAILABLE, MALFORMED_REQUEST, RATE_LIMITED, DEADLINE_EXCEEDED (the wish is kept: the turn ends later).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTurn(self, request, context):
+        """One turn of the caller.
+        Refusals: INVALID_FIELD, TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TURN_NOT_FOUND, RECORD_UNAVAILABLE,
+        SERVICE_UNAVAILABLE, MALFORMED_REQUEST, RATE_LIMITED, DEADLINE_EXCEEDED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RateTurn(self, request, context):
+        """Says what the caller thinks of an answer; the last word counts.
+        Refusals: INVALID_FIELD, TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TURN_NOT_FOUND, RECORD_UNAVAILABLE,
+        SERVICE_UNAVAILABLE, MALFORMED_REQUEST, RATE_LIMITED, DEADLINE_EXCEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -64,6 +123,26 @@ def add_ChatServiceServicer_to_server(servicer, server):
                     servicer.StartTurn,
                     request_deserializer=parley_dot_chat_dot_v1_dot_chat__service__pb2.StartTurnRequest.FromString,
                     response_serializer=parley_dot_chat_dot_v1_dot_chat__service__pb2.StartTurnResponse.SerializeToString,
+            ),
+            'ResumeTurn': grpc.unary_stream_rpc_method_handler(
+                    servicer.ResumeTurn,
+                    request_deserializer=parley_dot_chat_dot_v1_dot_chat__service__pb2.ResumeTurnRequest.FromString,
+                    response_serializer=parley_dot_chat_dot_v1_dot_chat__service__pb2.ResumeTurnResponse.SerializeToString,
+            ),
+            'CancelTurn': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelTurn,
+                    request_deserializer=parley_dot_chat_dot_v1_dot_chat__service__pb2.CancelTurnRequest.FromString,
+                    response_serializer=parley_dot_chat_dot_v1_dot_chat__service__pb2.CancelTurnResponse.SerializeToString,
+            ),
+            'GetTurn': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTurn,
+                    request_deserializer=parley_dot_chat_dot_v1_dot_chat__service__pb2.GetTurnRequest.FromString,
+                    response_serializer=parley_dot_chat_dot_v1_dot_chat__service__pb2.GetTurnResponse.SerializeToString,
+            ),
+            'RateTurn': grpc.unary_unary_rpc_method_handler(
+                    servicer.RateTurn,
+                    request_deserializer=parley_dot_chat_dot_v1_dot_chat__service__pb2.RateTurnRequest.FromString,
+                    response_serializer=parley_dot_chat_dot_v1_dot_chat__service__pb2.RateTurnResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -94,6 +173,114 @@ class ChatService:
             '/parley.chat.v1.ChatService/StartTurn',
             parley_dot_chat_dot_v1_dot_chat__service__pb2.StartTurnRequest.SerializeToString,
             parley_dot_chat_dot_v1_dot_chat__service__pb2.StartTurnResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeTurn(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/parley.chat.v1.ChatService/ResumeTurn',
+            parley_dot_chat_dot_v1_dot_chat__service__pb2.ResumeTurnRequest.SerializeToString,
+            parley_dot_chat_dot_v1_dot_chat__service__pb2.ResumeTurnResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelTurn(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.chat.v1.ChatService/CancelTurn',
+            parley_dot_chat_dot_v1_dot_chat__service__pb2.CancelTurnRequest.SerializeToString,
+            parley_dot_chat_dot_v1_dot_chat__service__pb2.CancelTurnResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTurn(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.chat.v1.ChatService/GetTurn',
+            parley_dot_chat_dot_v1_dot_chat__service__pb2.GetTurnRequest.SerializeToString,
+            parley_dot_chat_dot_v1_dot_chat__service__pb2.GetTurnResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RateTurn(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.chat.v1.ChatService/RateTurn',
+            parley_dot_chat_dot_v1_dot_chat__service__pb2.RateTurnRequest.SerializeToString,
+            parley_dot_chat_dot_v1_dot_chat__service__pb2.RateTurnResponse.FromString,
             options,
             channel_credentials,
             insecure,

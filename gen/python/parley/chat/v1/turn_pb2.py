@@ -27,27 +27,37 @@ from parley.errors.v1 import error_reason_pb2 as parley_dot_errors_dot_v1_dot_er
 from parley.session.v1 import session_pb2 as parley_dot_session_dot_v1_dot_session__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19parley/chat/v1/turn.proto\x12\x0eparley.chat.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#parley/errors/v1/error_reason.proto\x1a\x1fparley/session/v1/session.proto\"\xe2\x03\n\tTurnEvent\x12\x17\n\x07turn_id\x18\x01 \x01(\tR\x06turnId\x12\x1a\n\x08sequence\x18\x02 \x01(\x04R\x08sequence\x12\x37\n\x07started\x18\x03 \x01(\x0b\x32\x1b.parley.chat.v1.TurnStartedH\x00R\x07started\x12\x37\n\x07sources\x18\x04 \x01(\x0b\x32\x1b.parley.chat.v1.TurnSourcesH\x00R\x07sources\x12:\n\ntext_delta\x18\x05 \x01(\x0b\x32\x19.parley.chat.v1.TextDeltaH\x00R\ttextDelta\x12\x30\n\x05usage\x18\x06 \x01(\x0b\x32\x18.parley.session.v1.UsageH\x00R\x05usage\x12>\n\tcompleted\x18\x07 \x01(\x0b\x32\x1e.parley.chat.v1.TurnCompletionH\x00R\tcompleted\x12\x35\n\x06\x66\x61iled\x18\x08 \x01(\x0b\x32\x1b.parley.chat.v1.TurnFailureH\x00R\x06\x66\x61iled\x12@\n\tcancelled\x18\t \x01(\x0b\x32 .parley.chat.v1.TurnCancellationH\x00R\tcancelledB\x07\n\x05\x65vent\"\x89\x01\n\x0bTurnStarted\x12\'\n\x0f\x63onversation_id\x18\x01 \x01(\tR\x0e\x63onversationId\x12\x14\n\x05model\x18\x02 \x01(\tR\x05model\x12;\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\"d\n\x0bTurnSources\x12\x39\n\tcitations\x18\x01 \x03(\x0b\x32\x1b.parley.session.v1.CitationR\tcitations\x12\x1a\n\x08\x64\x65graded\x18\x02 \x01(\x08R\x08\x64\x65graded\"\x1f\n\tTextDelta\x12\x12\n\x04text\x18\x01 \x01(\tR\x04text\"r\n\x0eTurnCompletion\x12\x1d\n\nmessage_id\x18\x01 \x01(\tR\tmessageId\x12\x41\n\rfinish_reason\x18\x02 \x01(\x0e\x32\x1c.parley.chat.v1.FinishReasonR\x0c\x66inishReason\"^\n\x0bTurnFailure\x12\x35\n\x06reason\x18\x01 \x01(\x0e\x32\x1d.parley.errors.v1.ErrorReasonR\x06reason\x12\x18\n\x07message\x18\x02 \x01(\tR\x07message\"1\n\x10TurnCancellation\x12\x1d\n\nmessage_id\x18\x01 \x01(\tR\tmessageId*_\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19parley/chat/v1/turn.proto\x12\x0eparley.chat.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#parley/errors/v1/error_reason.proto\x1a\x1fparley/session/v1/session.proto\"\x9b\x04\n\tTurnEvent\x12\x17\n\x07turn_id\x18\x01 \x01(\tR\x06turnId\x12\x1a\n\x08sequence\x18\x02 \x01(\x04R\x08sequence\x12\x37\n\x07started\x18\x03 \x01(\x0b\x32\x1b.parley.chat.v1.TurnStartedH\x00R\x07started\x12\x37\n\x07sources\x18\x04 \x01(\x0b\x32\x1b.parley.chat.v1.TurnSourcesH\x00R\x07sources\x12:\n\ntext_delta\x18\x05 \x01(\x0b\x32\x19.parley.chat.v1.TextDeltaH\x00R\ttextDelta\x12\x30\n\x05usage\x18\x06 \x01(\x0b\x32\x18.parley.session.v1.UsageH\x00R\x05usage\x12>\n\tcompleted\x18\x07 \x01(\x0b\x32\x1e.parley.chat.v1.TurnCompletionH\x00R\tcompleted\x12\x35\n\x06\x66\x61iled\x18\x08 \x01(\x0b\x32\x1b.parley.chat.v1.TurnFailureH\x00R\x06\x66\x61iled\x12@\n\tcancelled\x18\t \x01(\x0b\x32 .parley.chat.v1.TurnCancellationH\x00R\tcancelled\x12\x37\n\x07rewound\x18\n \x01(\x0b\x32\x1b.parley.chat.v1.TurnRewoundH\x00R\x07rewoundB\x07\n\x05\x65vent\"\xa7\x01\n\x0bTurnStarted\x12\'\n\x0f\x63onversation_id\x18\x01 \x01(\tR\x0e\x63onversationId\x12\x14\n\x05model\x18\x02 \x01(\tR\x05model\x12;\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12\x1c\n\tresumable\x18\x04 \x01(\x08R\tresumable\"d\n\x0bTurnSources\x12\x39\n\tcitations\x18\x01 \x03(\x0b\x32\x1b.parley.session.v1.CitationR\tcitations\x12\x1a\n\x08\x64\x65graded\x18\x02 \x01(\x08R\x08\x64\x65graded\"\x1f\n\tTextDelta\x12\x12\n\x04text\x18\x01 \x01(\tR\x04text\"r\n\x0eTurnCompletion\x12\x1d\n\nmessage_id\x18\x01 \x01(\tR\tmessageId\x12\x41\n\rfinish_reason\x18\x02 \x01(\x0e\x32\x1c.parley.chat.v1.FinishReasonR\x0c\x66inishReason\"^\n\x0bTurnFailure\x12\x35\n\x06reason\x18\x01 \x01(\x0e\x32\x1d.parley.errors.v1.ErrorReasonR\x06reason\x12\x18\n\x07message\x18\x02 \x01(\tR\x07message\"\x90\x01\n\x10TurnCancellation\x12\x1d\n\nmessage_id\x18\x01 \x01(\tR\tmessageId\x12\x37\n\x05\x63\x61use\x18\x02 \x01(\x0e\x32!.parley.chat.v1.CancellationCauseR\x05\x63\x61use\x12$\n\x0e\x66reed_after_ms\x18\x03 \x01(\rR\x0c\x66reedAfterMs\"\r\n\x0bTurnRewound\"\xbc\x04\n\x04Turn\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n\nrequest_id\x18\x02 \x01(\tR\trequestId\x12\'\n\x0f\x63onversation_id\x18\x03 \x01(\tR\x0e\x63onversationId\x12\x14\n\x05model\x18\x04 \x01(\tR\x05model\x12/\n\x05state\x18\x05 \x01(\x0e\x32\x19.parley.chat.v1.TurnStateR\x05state\x12;\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12\x42\n\x0f\x66irst_text_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\rfirstTextTime\x12\x35\n\x08\x65nd_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndTime\x12.\n\x05usage\x18\t \x01(\x0b\x32\x18.parley.session.v1.UsageR\x05usage\x12\x1d\n\nmessage_id\x18\n \x01(\tR\tmessageId\x12\x35\n\x07\x66\x61ilure\x18\x0b \x01(\x0b\x32\x1b.parley.chat.v1.TurnFailureR\x07\x66\x61ilure\x12\x32\n\x06rating\x18\x0c \x01(\x0e\x32\x1a.parley.chat.v1.TurnRatingR\x06rating\x12#\n\rrating_reason\x18\r \x01(\tR\x0cratingReason*_\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02*\xbc\x01\n\x11\x43\x61ncellationCause\x12\"\n\x1e\x43\x41NCELLATION_CAUSE_UNSPECIFIED\x10\x00\x12 \n\x1c\x43\x41NCELLATION_CAUSE_REQUESTED\x10\x01\x12 \n\x1c\x43\x41NCELLATION_CAUSE_NO_READER\x10\x02\x12\x1f\n\x1b\x43\x41NCELLATION_CAUSE_DEADLINE\x10\x03\x12\x1e\n\x1a\x43\x41NCELLATION_CAUSE_STOPPED\x10\x04*\x8a\x01\n\tTurnState\x12\x1a\n\x16TURN_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12TURN_STATE_RUNNING\x10\x01\x12\x18\n\x14TURN_STATE_COMPLETED\x10\x02\x12\x15\n\x11TURN_STATE_FAILED\x10\x03\x12\x18\n\x14TURN_STATE_CANCELLED\x10\x04*T\n\nTurnRating\x12\x1b\n\x17TURN_RATING_UNSPECIFIED\x10\x00\x12\x14\n\x10TURN_RATING_GOOD\x10\x01\x12\x13\n\x0fTURN_RATING_BAD\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'parley.chat.v1.turn_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FINISHREASON']._serialized_start=1171
-  _globals['_FINISHREASON']._serialized_end=1266
+  _globals['_FINISHREASON']._serialized_start=1944
+  _globals['_FINISHREASON']._serialized_end=2039
+  _globals['_CANCELLATIONCAUSE']._serialized_start=2042
+  _globals['_CANCELLATIONCAUSE']._serialized_end=2230
+  _globals['_TURNSTATE']._serialized_start=2233
+  _globals['_TURNSTATE']._serialized_end=2371
+  _globals['_TURNRATING']._serialized_start=2373
+  _globals['_TURNRATING']._serialized_end=2457
   _globals['_TURNEVENT']._serialized_start=149
-  _globals['_TURNEVENT']._serialized_end=631
-  _globals['_TURNSTARTED']._serialized_start=634
-  _globals['_TURNSTARTED']._serialized_end=771
-  _globals['_TURNSOURCES']._serialized_start=773
-  _globals['_TURNSOURCES']._serialized_end=873
-  _globals['_TEXTDELTA']._serialized_start=875
-  _globals['_TEXTDELTA']._serialized_end=906
-  _globals['_TURNCOMPLETION']._serialized_start=908
-  _globals['_TURNCOMPLETION']._serialized_end=1022
-  _globals['_TURNFAILURE']._serialized_start=1024
-  _globals['_TURNFAILURE']._serialized_end=1118
-  _globals['_TURNCANCELLATION']._serialized_start=1120
-  _globals['_TURNCANCELLATION']._serialized_end=1169
+  _globals['_TURNEVENT']._serialized_end=688
+  _globals['_TURNSTARTED']._serialized_start=691
+  _globals['_TURNSTARTED']._serialized_end=858
+  _globals['_TURNSOURCES']._serialized_start=860
+  _globals['_TURNSOURCES']._serialized_end=960
+  _globals['_TEXTDELTA']._serialized_start=962
+  _globals['_TEXTDELTA']._serialized_end=993
+  _globals['_TURNCOMPLETION']._serialized_start=995
+  _globals['_TURNCOMPLETION']._serialized_end=1109
+  _globals['_TURNFAILURE']._serialized_start=1111
+  _globals['_TURNFAILURE']._serialized_end=1205
+  _globals['_TURNCANCELLATION']._serialized_start=1208
+  _globals['_TURNCANCELLATION']._serialized_end=1352
+  _globals['_TURNREWOUND']._serialized_start=1354
+  _globals['_TURNREWOUND']._serialized_end=1367
+  _globals['_TURN']._serialized_start=1370
+  _globals['_TURN']._serialized_end=1942
 # @@protoc_insertion_point(module_scope)

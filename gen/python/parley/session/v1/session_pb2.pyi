@@ -41,7 +41,7 @@ class Conversation(_message.Message):
     def __init__(self, id: _Optional[str] = ..., title: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Message(_message.Message):
-    __slots__ = ("id", "conversation_id", "turn_id", "role", "text", "state", "create_time", "citations", "usage")
+    __slots__ = ("id", "conversation_id", "turn_id", "role", "text", "state", "create_time", "citations", "usage", "parent_turn_id", "sibling_turn_ids")
     ID_FIELD_NUMBER: _ClassVar[int]
     CONVERSATION_ID_FIELD_NUMBER: _ClassVar[int]
     TURN_ID_FIELD_NUMBER: _ClassVar[int]
@@ -51,6 +51,8 @@ class Message(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     CITATIONS_FIELD_NUMBER: _ClassVar[int]
     USAGE_FIELD_NUMBER: _ClassVar[int]
+    PARENT_TURN_ID_FIELD_NUMBER: _ClassVar[int]
+    SIBLING_TURN_IDS_FIELD_NUMBER: _ClassVar[int]
     id: str
     conversation_id: str
     turn_id: str
@@ -60,7 +62,9 @@ class Message(_message.Message):
     create_time: _timestamp_pb2.Timestamp
     citations: _containers.RepeatedCompositeFieldContainer[Citation]
     usage: Usage
-    def __init__(self, id: _Optional[str] = ..., conversation_id: _Optional[str] = ..., turn_id: _Optional[str] = ..., role: _Optional[_Union[MessageRole, str]] = ..., text: _Optional[str] = ..., state: _Optional[_Union[MessageState, str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., citations: _Optional[_Iterable[_Union[Citation, _Mapping]]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ...) -> None: ...
+    parent_turn_id: str
+    sibling_turn_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, id: _Optional[str] = ..., conversation_id: _Optional[str] = ..., turn_id: _Optional[str] = ..., role: _Optional[_Union[MessageRole, str]] = ..., text: _Optional[str] = ..., state: _Optional[_Union[MessageState, str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., citations: _Optional[_Iterable[_Union[Citation, _Mapping]]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., parent_turn_id: _Optional[str] = ..., sibling_turn_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Citation(_message.Message):
     __slots__ = ("number", "document_id", "passage_id", "title", "page", "headings", "snippet")

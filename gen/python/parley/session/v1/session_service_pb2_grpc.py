@@ -116,8 +116,8 @@ class SessionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListMessages(self, request, context):
-        """The messages of a conversation, oldest first.
-        Refusals: CONVERSATION_NOT_FOUND, PAGE_TOKEN_INVALID.
+        """The messages of one branch of a conversation, oldest first.
+        Refusals: CONVERSATION_NOT_FOUND, TURN_NOT_FOUND, PAGE_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -26,7 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from parley.session.v1 import session_pb2 as parley_dot_session_dot_v1_dot_session__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+parley/session/v1/turn_record_service.proto\x12\x11parley.session.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fparley/session/v1/session.proto\"\xb5\x01\n\x0fOpenTurnRequest\x12!\n\x07turn_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x06turnId\x12\x31\n\x0f\x63onversation_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x0e\x63onversationId\x12\x1e\n\x04text\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80}R\x04text\x12,\n\rhistory_limit\x18\x04 \x01(\rB\x07\xbaH\x04*\x02\x18\x64R\x0chistoryLimit\"\x80\x01\n\x10OpenTurnResponse\x12\x36\n\x08question\x18\x01 \x01(\x0b\x32\x1a.parley.session.v1.MessageR\x08question\x12\x34\n\x07history\x18\x02 \x03(\x0b\x32\x1a.parley.session.v1.MessageR\x07history\"\x8c\x02\n\x10\x43loseTurnRequest\x12!\n\x07turn_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x06turnId\x12\x1d\n\x04text\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x18\xc0\x9a\x0cR\x04text\x12\x41\n\x05state\x18\x03 \x01(\x0e\x32\x1f.parley.session.v1.MessageStateB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00R\x05state\x12\x43\n\tcitations\x18\x04 \x03(\x0b\x32\x1b.parley.session.v1.CitationB\x08\xbaH\x05\x92\x01\x02\x10\x14R\tcitations\x12.\n\x05usage\x18\x05 \x01(\x0b\x32\x18.parley.session.v1.UsageR\x05usage\"G\n\x11\x43loseTurnResponse\x12\x32\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x1a.parley.session.v1.MessageR\x06\x61nswer2\xc0\x01\n\x11TurnRecordService\x12S\n\x08OpenTurn\x12\".parley.session.v1.OpenTurnRequest\x1a#.parley.session.v1.OpenTurnResponse\x12V\n\tCloseTurn\x12#.parley.session.v1.CloseTurnRequest\x1a$.parley.session.v1.CloseTurnResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+parley/session/v1/turn_record_service.proto\x12\x11parley.session.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fparley/session/v1/session.proto\"\xa8\x02\n\x0fOpenTurnRequest\x12!\n\x07turn_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x06turnId\x12\x31\n\x0f\x63onversation_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x0e\x63onversationId\x12\x1e\n\x04text\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80}R\x04text\x12,\n\rhistory_limit\x18\x04 \x01(\rB\x07\xbaH\x04*\x02\x18\x64R\x0chistoryLimit\x12\x32\n\x0f\x66ollows_turn_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00R\rfollowsTurnId\x12\x34\n\x10replaces_turn_id\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00R\x0ereplacesTurnIdB\x07\n\x05place\"\x80\x01\n\x10OpenTurnResponse\x12\x36\n\x08question\x18\x01 \x01(\x0b\x32\x1a.parley.session.v1.MessageR\x08question\x12\x34\n\x07history\x18\x02 \x03(\x0b\x32\x1a.parley.session.v1.MessageR\x07history\"\x8c\x02\n\x10\x43loseTurnRequest\x12!\n\x07turn_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x06turnId\x12\x1d\n\x04text\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x18\xc0\x9a\x0cR\x04text\x12\x41\n\x05state\x18\x03 \x01(\x0e\x32\x1f.parley.session.v1.MessageStateB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00R\x05state\x12\x43\n\tcitations\x18\x04 \x03(\x0b\x32\x1b.parley.session.v1.CitationB\x08\xbaH\x05\x92\x01\x02\x10\x14R\tcitations\x12.\n\x05usage\x18\x05 \x01(\x0b\x32\x18.parley.session.v1.UsageR\x05usage\"G\n\x11\x43loseTurnResponse\x12\x32\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x1a.parley.session.v1.MessageR\x06\x61nswer2\xc0\x01\n\x11TurnRecordService\x12S\n\x08OpenTurn\x12\".parley.session.v1.OpenTurnRequest\x1a#.parley.session.v1.OpenTurnResponse\x12V\n\tCloseTurn\x12#.parley.session.v1.CloseTurnRequest\x1a$.parley.session.v1.CloseTurnResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,6 +41,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OPENTURNREQUEST'].fields_by_name['text']._serialized_options = b'\272H\007r\005\020\001\030\200}'
   _globals['_OPENTURNREQUEST'].fields_by_name['history_limit']._loaded_options = None
   _globals['_OPENTURNREQUEST'].fields_by_name['history_limit']._serialized_options = b'\272H\004*\002\030d'
+  _globals['_OPENTURNREQUEST'].fields_by_name['follows_turn_id']._loaded_options = None
+  _globals['_OPENTURNREQUEST'].fields_by_name['follows_turn_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_OPENTURNREQUEST'].fields_by_name['replaces_turn_id']._loaded_options = None
+  _globals['_OPENTURNREQUEST'].fields_by_name['replaces_turn_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_CLOSETURNREQUEST'].fields_by_name['turn_id']._loaded_options = None
   _globals['_CLOSETURNREQUEST'].fields_by_name['turn_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_CLOSETURNREQUEST'].fields_by_name['text']._loaded_options = None
@@ -50,13 +54,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CLOSETURNREQUEST'].fields_by_name['citations']._loaded_options = None
   _globals['_CLOSETURNREQUEST'].fields_by_name['citations']._serialized_options = b'\272H\005\222\001\002\020\024'
   _globals['_OPENTURNREQUEST']._serialized_start=129
-  _globals['_OPENTURNREQUEST']._serialized_end=310
-  _globals['_OPENTURNRESPONSE']._serialized_start=313
-  _globals['_OPENTURNRESPONSE']._serialized_end=441
-  _globals['_CLOSETURNREQUEST']._serialized_start=444
-  _globals['_CLOSETURNREQUEST']._serialized_end=712
-  _globals['_CLOSETURNRESPONSE']._serialized_start=714
-  _globals['_CLOSETURNRESPONSE']._serialized_end=785
-  _globals['_TURNRECORDSERVICE']._serialized_start=788
-  _globals['_TURNRECORDSERVICE']._serialized_end=980
+  _globals['_OPENTURNREQUEST']._serialized_end=425
+  _globals['_OPENTURNRESPONSE']._serialized_start=428
+  _globals['_OPENTURNRESPONSE']._serialized_end=556
+  _globals['_CLOSETURNREQUEST']._serialized_start=559
+  _globals['_CLOSETURNREQUEST']._serialized_end=827
+  _globals['_CLOSETURNRESPONSE']._serialized_start=829
+  _globals['_CLOSETURNRESPONSE']._serialized_end=900
+  _globals['_TURNRECORDSERVICE']._serialized_start=903
+  _globals['_TURNRECORDSERVICE']._serialized_end=1095
 # @@protoc_insertion_point(module_scope)

@@ -9,16 +9,20 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class OpenTurnRequest(_message.Message):
-    __slots__ = ("turn_id", "conversation_id", "text", "history_limit")
+    __slots__ = ("turn_id", "conversation_id", "text", "history_limit", "follows_turn_id", "replaces_turn_id")
     TURN_ID_FIELD_NUMBER: _ClassVar[int]
     CONVERSATION_ID_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     HISTORY_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    FOLLOWS_TURN_ID_FIELD_NUMBER: _ClassVar[int]
+    REPLACES_TURN_ID_FIELD_NUMBER: _ClassVar[int]
     turn_id: str
     conversation_id: str
     text: str
     history_limit: int
-    def __init__(self, turn_id: _Optional[str] = ..., conversation_id: _Optional[str] = ..., text: _Optional[str] = ..., history_limit: _Optional[int] = ...) -> None: ...
+    follows_turn_id: str
+    replaces_turn_id: str
+    def __init__(self, turn_id: _Optional[str] = ..., conversation_id: _Optional[str] = ..., text: _Optional[str] = ..., history_limit: _Optional[int] = ..., follows_turn_id: _Optional[str] = ..., replaces_turn_id: _Optional[str] = ...) -> None: ...
 
 class OpenTurnResponse(_message.Message):
     __slots__ = ("question", "history")

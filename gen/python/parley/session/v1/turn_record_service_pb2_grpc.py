@@ -60,7 +60,8 @@ class TurnRecordServiceServicer:
     def OpenTurn(self, request, context):
         """Saves the question and returns what was said before it. A repeat with the same turn_id and text saves
         nothing twice.
-        Refusals: CONVERSATION_NOT_FOUND, REQUEST_ID_REUSED (same turn_id, other content).
+        Refusals: CONVERSATION_NOT_FOUND, TURN_NOT_FOUND (the turn to follow or replace), REQUEST_ID_REUSED (same
+        turn_id, other content).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -4,6 +4,8 @@
 
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
+import type { TurnRating } from "./turn_pb.js";
+import { file_parley_chat_v1_turn } from "./turn_pb.js";
 import type { ErrorReason } from "../../errors/v1/error_reason_pb.js";
 import { file_parley_errors_v1_error_reason } from "../../errors/v1/error_reason_pb.js";
 import type { Usage } from "../../session/v1/session_pb.js";
@@ -14,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file parley/chat/v1/chat_events.proto.
  */
 export const file_parley_chat_v1_chat_events: GenFile = /*@__PURE__*/
-  fileDesc("CiBwYXJsZXkvY2hhdC92MS9jaGF0X2V2ZW50cy5wcm90bxIOcGFybGV5LmNoYXQudjEiqQEKDVR1cm5Db21wbGV0ZWQSEQoJdGVuYW50X2lkGAEgASgJEg8KB3VzZXJfaWQYAiABKAkSDwoHdHVybl9pZBgDIAEoCRIXCg9jb252ZXJzYXRpb25faWQYBCABKAkSEgoKbWVzc2FnZV9pZBgFIAEoCRINCgVtb2RlbBgGIAEoCRInCgV1c2FnZRgHIAEoCzIYLnBhcmxleS5zZXNzaW9uLnYxLlVzYWdlIokBCgpUdXJuRmFpbGVkEhEKCXRlbmFudF9pZBgBIAEoCRIPCgd1c2VyX2lkGAIgASgJEg8KB3R1cm5faWQYAyABKAkSFwoPY29udmVyc2F0aW9uX2lkGAQgASgJEi0KBnJlYXNvbhgFIAEoDjIdLnBhcmxleS5lcnJvcnMudjEuRXJyb3JSZWFzb24iXQoNVHVybkNhbmNlbGxlZBIRCgl0ZW5hbnRfaWQYASABKAkSDwoHdXNlcl9pZBgCIAEoCRIPCgd0dXJuX2lkGAMgASgJEhcKD2NvbnZlcnNhdGlvbl9pZBgEIAEoCWIGcHJvdG8z", [file_parley_errors_v1_error_reason, file_parley_session_v1_session]);
+  fileDesc("CiBwYXJsZXkvY2hhdC92MS9jaGF0X2V2ZW50cy5wcm90bxIOcGFybGV5LmNoYXQudjEiqQEKDVR1cm5Db21wbGV0ZWQSEQoJdGVuYW50X2lkGAEgASgJEg8KB3VzZXJfaWQYAiABKAkSDwoHdHVybl9pZBgDIAEoCRIXCg9jb252ZXJzYXRpb25faWQYBCABKAkSEgoKbWVzc2FnZV9pZBgFIAEoCRINCgVtb2RlbBgGIAEoCRInCgV1c2FnZRgHIAEoCzIYLnBhcmxleS5zZXNzaW9uLnYxLlVzYWdlIokBCgpUdXJuRmFpbGVkEhEKCXRlbmFudF9pZBgBIAEoCRIPCgd1c2VyX2lkGAIgASgJEg8KB3R1cm5faWQYAyABKAkSFwoPY29udmVyc2F0aW9uX2lkGAQgASgJEi0KBnJlYXNvbhgFIAEoDjIdLnBhcmxleS5lcnJvcnMudjEuRXJyb3JSZWFzb24iXQoNVHVybkNhbmNlbGxlZBIRCgl0ZW5hbnRfaWQYASABKAkSDwoHdXNlcl9pZBgCIAEoCRIPCgd0dXJuX2lkGAMgASgJEhcKD2NvbnZlcnNhdGlvbl9pZBgEIAEoCSJ8CglUdXJuUmF0ZWQSEQoJdGVuYW50X2lkGAEgASgJEg8KB3VzZXJfaWQYAiABKAkSDwoHdHVybl9pZBgDIAEoCRIqCgZyYXRpbmcYBCABKA4yGi5wYXJsZXkuY2hhdC52MS5UdXJuUmF0aW5nEg4KBnJlYXNvbhgFIAEoCWIGcHJvdG8z", [file_parley_chat_v1_turn, file_parley_errors_v1_error_reason, file_parley_session_v1_session]);
 
 /**
  * A turn ended with a whole answer.
@@ -169,4 +171,53 @@ export type TurnCancelled = Message<"parley.chat.v1.TurnCancelled"> & {
  */
 export const TurnCancelledSchema: GenMessage<TurnCancelled> = /*@__PURE__*/
   messageDesc(file_parley_chat_v1_chat_events, 2);
+
+/**
+ * A user said what an answer was worth.
+ *
+ * @generated from message parley.chat.v1.TurnRated
+ */
+export type TurnRated = Message<"parley.chat.v1.TurnRated"> & {
+  /**
+   * The organisation, UUID.
+   *
+   * @generated from field: string tenant_id = 1;
+   */
+  tenantId: string;
+
+  /**
+   * Who rated, UUID.
+   *
+   * @generated from field: string user_id = 2;
+   */
+  userId: string;
+
+  /**
+   * The turn, UUID.
+   *
+   * @generated from field: string turn_id = 3;
+   */
+  turnId: string;
+
+  /**
+   * What the user thinks.
+   *
+   * @generated from field: parley.chat.v1.TurnRating rating = 4;
+   */
+  rating: TurnRating;
+
+  /**
+   * Why, at most 1,000 characters.
+   *
+   * @generated from field: string reason = 5;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message parley.chat.v1.TurnRated.
+ * Use `create(TurnRatedSchema)` to create a new message.
+ */
+export const TurnRatedSchema: GenMessage<TurnRated> = /*@__PURE__*/
+  messageDesc(file_parley_chat_v1_chat_events, 3);
 

@@ -6,7 +6,9 @@ import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegen
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "../../../buf/validate/validate_pb.js";
 import { file_google_api_annotations } from "../../../google/api/annotations_pb.js";
-import type { TurnEvent } from "./turn_pb.js";
+import type { Duration } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_duration } from "@bufbuild/protobuf/wkt";
+import type { Turn, TurnEvent, TurnRating } from "./turn_pb.js";
 import { file_parley_chat_v1_turn } from "./turn_pb.js";
 import type { Message } from "@bufbuild/protobuf";
 
@@ -14,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file parley/chat/v1/chat_service.proto.
  */
 export const file_parley_chat_v1_chat_service: GenFile = /*@__PURE__*/
-  fileDesc("CiFwYXJsZXkvY2hhdC92MS9jaGF0X3NlcnZpY2UucHJvdG8SDnBhcmxleS5jaGF0LnYxIuUBChBTdGFydFR1cm5SZXF1ZXN0EhwKCnJlcXVlc3RfaWQYASABKAlCCLpIBXIDsAEBEiEKD2NvbnZlcnNhdGlvbl9pZBgCIAEoCUIIukgFcgOwAQESYgoEdGV4dBgDIAEoCUJUukhRugFHCgp0ZXh0LmJsYW5rEiR0ZXh0IG11c3QgaG9sZCBtb3JlIHRoYW4gd2hpdGUgc3BhY2UaE3RoaXMubWF0Y2hlcygnXFxTJylyBRABGIB9EiwKB29wdGlvbnMYBCABKAsyGy5wYXJsZXkuY2hhdC52MS5UdXJuT3B0aW9ucyLTAQoLVHVybk9wdGlvbnMSHQoFbW9kZWwYASABKAlCCbpIBnIEEAEYZEgAiAEBEioKEW1heF9vdXRwdXRfdG9rZW5zGAIgASgNQgq6SAcqBRiAICgBSAGIAQESKQoLdGVtcGVyYXR1cmUYAyABKAJCD7pIDAoKHQAAAEAtAAAAAEgCiAEBEhMKBnNlYXJjaBgEIAEoCEgDiAEBQggKBl9tb2RlbEIUChJfbWF4X291dHB1dF90b2tlbnNCDgoMX3RlbXBlcmF0dXJlQgkKB19zZWFyY2giPQoRU3RhcnRUdXJuUmVzcG9uc2USKAoFZXZlbnQYASABKAsyGS5wYXJsZXkuY2hhdC52MS5UdXJuRXZlbnQymAEKC0NoYXRTZXJ2aWNlEogBCglTdGFydFR1cm4SIC5wYXJsZXkuY2hhdC52MS5TdGFydFR1cm5SZXF1ZXN0GiEucGFybGV5LmNoYXQudjEuU3RhcnRUdXJuUmVzcG9uc2UiNILT5JMCLjoBKiIpL3YxL2NvbnZlcnNhdGlvbnMve2NvbnZlcnNhdGlvbl9pZH0vdHVybnMwAWIGcHJvdG8z", [file_buf_validate_validate, file_google_api_annotations, file_parley_chat_v1_turn]);
+  fileDesc("CiFwYXJsZXkvY2hhdC92MS9jaGF0X3NlcnZpY2UucHJvdG8SDnBhcmxleS5jaGF0LnYxIrkCChBTdGFydFR1cm5SZXF1ZXN0EhwKCnJlcXVlc3RfaWQYASABKAlCCLpIBXIDsAEBEiEKD2NvbnZlcnNhdGlvbl9pZBgCIAEoCUIIukgFcgOwAQESYgoEdGV4dBgDIAEoCUJUukhRugFHCgp0ZXh0LmJsYW5rEiR0ZXh0IG11c3QgaG9sZCBtb3JlIHRoYW4gd2hpdGUgc3BhY2UaE3RoaXMubWF0Y2hlcygnXFxTJylyBRABGIB9EiwKB29wdGlvbnMYBCABKAsyGy5wYXJsZXkuY2hhdC52MS5UdXJuT3B0aW9ucxIjCg9mb2xsb3dzX3R1cm5faWQYBSABKAlCCLpIBXIDsAEBSAASJAoQcmVwbGFjZXNfdHVybl9pZBgGIAEoCUIIukgFcgOwAQFIAEIHCgVwbGFjZSKTAgoLVHVybk9wdGlvbnMSHQoFbW9kZWwYASABKAlCCbpIBnIEEAEYZEgAiAEBEioKEW1heF9vdXRwdXRfdG9rZW5zGAIgASgNQgq6SAcqBRiAICgBSAGIAQESKQoLdGVtcGVyYXR1cmUYAyABKAJCD7pIDAoKHQAAAEAtAAAAAEgCiAEBEhMKBnNlYXJjaBgEIAEoCEgDiAEBEj4KDHJlYWRlcl9ncmFjZRgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkINukgKqgEHIgMI2AQyAEIICgZfbW9kZWxCFAoSX21heF9vdXRwdXRfdG9rZW5zQg4KDF90ZW1wZXJhdHVyZUIJCgdfc2VhcmNoIj0KEVN0YXJ0VHVyblJlc3BvbnNlEigKBWV2ZW50GAEgASgLMhkucGFybGV5LmNoYXQudjEuVHVybkV2ZW50IlcKEVJlc3VtZVR1cm5SZXF1ZXN0EhkKB3R1cm5faWQYASABKAlCCLpIBXIDsAEBEicKDmFmdGVyX3NlcXVlbmNlGAIgASgEQg+6SAwyChj//////////38iPgoSUmVzdW1lVHVyblJlc3BvbnNlEigKBWV2ZW50GAEgASgLMhkucGFybGV5LmNoYXQudjEuVHVybkV2ZW50Ii4KEUNhbmNlbFR1cm5SZXF1ZXN0EhkKB3R1cm5faWQYASABKAlCCLpIBXIDsAEBIjgKEkNhbmNlbFR1cm5SZXNwb25zZRIiCgR0dXJuGAEgASgLMhQucGFybGV5LmNoYXQudjEuVHVybiIrCg5HZXRUdXJuUmVxdWVzdBIZCgd0dXJuX2lkGAEgASgJQgi6SAVyA7ABASI1Cg9HZXRUdXJuUmVzcG9uc2USIgoEdHVybhgBIAEoCzIULnBhcmxleS5jaGF0LnYxLlR1cm4ifAoPUmF0ZVR1cm5SZXF1ZXN0EhkKB3R1cm5faWQYASABKAlCCLpIBXIDsAEBEjQKBnJhdGluZxgCIAEoDjIaLnBhcmxleS5jaGF0LnYxLlR1cm5SYXRpbmdCCLpIBYIBAhABEhgKBnJlYXNvbhgDIAEoCUIIukgFcgMY6AciNgoQUmF0ZVR1cm5SZXNwb25zZRIiCgR0dXJuGAEgASgLMhQucGFybGV5LmNoYXQudjEuVHVybjLsBAoLQ2hhdFNlcnZpY2USiAEKCVN0YXJ0VHVybhIgLnBhcmxleS5jaGF0LnYxLlN0YXJ0VHVyblJlcXVlc3QaIS5wYXJsZXkuY2hhdC52MS5TdGFydFR1cm5SZXNwb25zZSI0gtPkkwIuOgEqIikvdjEvY29udmVyc2F0aW9ucy97Y29udmVyc2F0aW9uX2lkfS90dXJuczABEnkKClJlc3VtZVR1cm4SIS5wYXJsZXkuY2hhdC52MS5SZXN1bWVUdXJuUmVxdWVzdBoiLnBhcmxleS5jaGF0LnYxLlJlc3VtZVR1cm5SZXNwb25zZSIigtPkkwIcEhovdjEvdHVybnMve3R1cm5faWR9L2V2ZW50czABEnoKCkNhbmNlbFR1cm4SIS5wYXJsZXkuY2hhdC52MS5DYW5jZWxUdXJuUmVxdWVzdBoiLnBhcmxleS5jaGF0LnYxLkNhbmNlbFR1cm5SZXNwb25zZSIlgtPkkwIfOgEqIhovdjEvdHVybnMve3R1cm5faWR9OmNhbmNlbBJnCgdHZXRUdXJuEh4ucGFybGV5LmNoYXQudjEuR2V0VHVyblJlcXVlc3QaHy5wYXJsZXkuY2hhdC52MS5HZXRUdXJuUmVzcG9uc2UiG4LT5JMCFRITL3YxL3R1cm5zL3t0dXJuX2lkfRJyCghSYXRlVHVybhIfLnBhcmxleS5jaGF0LnYxLlJhdGVUdXJuUmVxdWVzdBogLnBhcmxleS5jaGF0LnYxLlJhdGVUdXJuUmVzcG9uc2UiI4LT5JMCHToBKiIYL3YxL3R1cm5zL3t0dXJuX2lkfTpyYXRlYgZwcm90bzM", [file_buf_validate_validate, file_google_api_annotations, file_google_protobuf_duration, file_parley_chat_v1_turn]);
 
 /**
  * A question.
@@ -49,6 +51,29 @@ export type StartTurnRequest = Message<"parley.chat.v1.StartTurnRequest"> & {
    * @generated from field: parley.chat.v1.TurnOptions options = 4;
    */
   options?: TurnOptions | undefined;
+
+  /**
+   * Where the turn stands in the conversation; absent: after the last turn of its current branch.
+   *
+   * @generated from oneof parley.chat.v1.StartTurnRequest.place
+   */
+  place: {
+    /**
+     * After this turn, UUID: goes on with the branch that it stands in.
+     *
+     * @generated from field: string follows_turn_id = 5;
+     */
+    value: string;
+    case: "followsTurnId";
+  } | {
+    /**
+     * Beside this turn, UUID: the same text answers it again, another text edits it. Nothing is overwritten.
+     *
+     * @generated from field: string replaces_turn_id = 6;
+     */
+    value: string;
+    case: "replacesTurnId";
+  } | { case: undefined; value?: undefined };
 };
 
 /**
@@ -91,6 +116,14 @@ export type TurnOptions = Message<"parley.chat.v1.TurnOptions"> & {
    * @generated from field: optional bool search = 4;
    */
   search?: boolean | undefined;
+
+  /**
+   * How long the turn goes on without any reader before it is stopped, 0 to 10 minutes; absent: as the installation
+   * is set.
+   *
+   * @generated from field: google.protobuf.Duration reader_grace = 5;
+   */
+  readerGrace?: Duration | undefined;
 };
 
 /**
@@ -122,6 +155,195 @@ export const StartTurnResponseSchema: GenMessage<StartTurnResponse> = /*@__PURE_
   messageDesc(file_parley_chat_v1_chat_service, 2);
 
 /**
+ * Which turn, from where.
+ *
+ * @generated from message parley.chat.v1.ResumeTurnRequest
+ */
+export type ResumeTurnRequest = Message<"parley.chat.v1.ResumeTurnRequest"> & {
+  /**
+   * UUID, as `turn_id` of its events.
+   *
+   * @generated from field: string turn_id = 1;
+   */
+  turnId: string;
+
+  /**
+   * The last sequence seen; 0: from the beginning.
+   *
+   * @generated from field: uint64 after_sequence = 2;
+   */
+  afterSequence: bigint;
+};
+
+/**
+ * Describes the message parley.chat.v1.ResumeTurnRequest.
+ * Use `create(ResumeTurnRequestSchema)` to create a new message.
+ */
+export const ResumeTurnRequestSchema: GenMessage<ResumeTurnRequest> = /*@__PURE__*/
+  messageDesc(file_parley_chat_v1_chat_service, 3);
+
+/**
+ * One step of the turn.
+ *
+ * @generated from message parley.chat.v1.ResumeTurnResponse
+ */
+export type ResumeTurnResponse = Message<"parley.chat.v1.ResumeTurnResponse"> & {
+  /**
+   * The step.
+   *
+   * @generated from field: parley.chat.v1.TurnEvent event = 1;
+   */
+  event?: TurnEvent | undefined;
+};
+
+/**
+ * Describes the message parley.chat.v1.ResumeTurnResponse.
+ * Use `create(ResumeTurnResponseSchema)` to create a new message.
+ */
+export const ResumeTurnResponseSchema: GenMessage<ResumeTurnResponse> = /*@__PURE__*/
+  messageDesc(file_parley_chat_v1_chat_service, 4);
+
+/**
+ * Which turn to stop.
+ *
+ * @generated from message parley.chat.v1.CancelTurnRequest
+ */
+export type CancelTurnRequest = Message<"parley.chat.v1.CancelTurnRequest"> & {
+  /**
+   * UUID.
+   *
+   * @generated from field: string turn_id = 1;
+   */
+  turnId: string;
+};
+
+/**
+ * Describes the message parley.chat.v1.CancelTurnRequest.
+ * Use `create(CancelTurnRequestSchema)` to create a new message.
+ */
+export const CancelTurnRequestSchema: GenMessage<CancelTurnRequest> = /*@__PURE__*/
+  messageDesc(file_parley_chat_v1_chat_service, 5);
+
+/**
+ * The turn, ended.
+ *
+ * @generated from message parley.chat.v1.CancelTurnResponse
+ */
+export type CancelTurnResponse = Message<"parley.chat.v1.CancelTurnResponse"> & {
+  /**
+   * The turn after its end.
+   *
+   * @generated from field: parley.chat.v1.Turn turn = 1;
+   */
+  turn?: Turn | undefined;
+};
+
+/**
+ * Describes the message parley.chat.v1.CancelTurnResponse.
+ * Use `create(CancelTurnResponseSchema)` to create a new message.
+ */
+export const CancelTurnResponseSchema: GenMessage<CancelTurnResponse> = /*@__PURE__*/
+  messageDesc(file_parley_chat_v1_chat_service, 6);
+
+/**
+ * Which turn.
+ *
+ * @generated from message parley.chat.v1.GetTurnRequest
+ */
+export type GetTurnRequest = Message<"parley.chat.v1.GetTurnRequest"> & {
+  /**
+   * UUID.
+   *
+   * @generated from field: string turn_id = 1;
+   */
+  turnId: string;
+};
+
+/**
+ * Describes the message parley.chat.v1.GetTurnRequest.
+ * Use `create(GetTurnRequestSchema)` to create a new message.
+ */
+export const GetTurnRequestSchema: GenMessage<GetTurnRequest> = /*@__PURE__*/
+  messageDesc(file_parley_chat_v1_chat_service, 7);
+
+/**
+ * The turn asked for.
+ *
+ * @generated from message parley.chat.v1.GetTurnResponse
+ */
+export type GetTurnResponse = Message<"parley.chat.v1.GetTurnResponse"> & {
+  /**
+   * The turn.
+   *
+   * @generated from field: parley.chat.v1.Turn turn = 1;
+   */
+  turn?: Turn | undefined;
+};
+
+/**
+ * Describes the message parley.chat.v1.GetTurnResponse.
+ * Use `create(GetTurnResponseSchema)` to create a new message.
+ */
+export const GetTurnResponseSchema: GenMessage<GetTurnResponse> = /*@__PURE__*/
+  messageDesc(file_parley_chat_v1_chat_service, 8);
+
+/**
+ * What the caller thinks of an answer.
+ *
+ * @generated from message parley.chat.v1.RateTurnRequest
+ */
+export type RateTurnRequest = Message<"parley.chat.v1.RateTurnRequest"> & {
+  /**
+   * UUID.
+   *
+   * @generated from field: string turn_id = 1;
+   */
+  turnId: string;
+
+  /**
+   * Good or bad; TURN_RATING_UNSPECIFIED takes a rating back.
+   *
+   * @generated from field: parley.chat.v1.TurnRating rating = 2;
+   */
+  rating: TurnRating;
+
+  /**
+   * Why, at most 1,000 characters.
+   *
+   * @generated from field: string reason = 3;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message parley.chat.v1.RateTurnRequest.
+ * Use `create(RateTurnRequestSchema)` to create a new message.
+ */
+export const RateTurnRequestSchema: GenMessage<RateTurnRequest> = /*@__PURE__*/
+  messageDesc(file_parley_chat_v1_chat_service, 9);
+
+/**
+ * The turn, rated.
+ *
+ * @generated from message parley.chat.v1.RateTurnResponse
+ */
+export type RateTurnResponse = Message<"parley.chat.v1.RateTurnResponse"> & {
+  /**
+   * The turn with its rating.
+   *
+   * @generated from field: parley.chat.v1.Turn turn = 1;
+   */
+  turn?: Turn | undefined;
+};
+
+/**
+ * Describes the message parley.chat.v1.RateTurnResponse.
+ * Use `create(RateTurnResponseSchema)` to create a new message.
+ */
+export const RateTurnResponseSchema: GenMessage<RateTurnResponse> = /*@__PURE__*/
+  messageDesc(file_parley_chat_v1_chat_service, 10);
+
+/**
  * Turns: from a question to its finished answer.
  *
  * @generated from service parley.chat.v1.ChatService
@@ -129,10 +351,11 @@ export const StartTurnResponseSchema: GenMessage<StartTurnResponse> = /*@__PURE_
 export const ChatService: GenService<{
   /**
    * Asks a question and streams the answer as it is made. A repeat of request_id with the same content
-   * joins the turn from its first event. Ending the call while nobody else reads the turn stops the model.
+   * joins the turn from its first event. Ending the call does not end the turn; see TurnOptions.reader_grace.
    * Refusals: INVALID_FIELD, TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, CONVERSATION_NOT_FOUND, REQUEST_ID_REUSED,
-   * MODEL_UNKNOWN, PROMPT_TOO_LONG, MODEL_UNAVAILABLE, CONVERSATION_UNAVAILABLE, TURN_LOG_UNAVAILABLE,
-   * RECORD_UNAVAILABLE, SERVICE_UNAVAILABLE, MALFORMED_REQUEST, RATE_LIMITED, DEADLINE_EXCEEDED.
+   * MODEL_UNKNOWN, PROMPT_TOO_LONG, MODEL_UNAVAILABLE, CONVERSATION_UNAVAILABLE,
+   * TURN_NOT_FOUND (the turn to follow or replace), TOO_MANY_TURNS, TOO_MANY_READERS, RECORD_UNAVAILABLE,
+   * SERVICE_UNAVAILABLE, MALFORMED_REQUEST, RATE_LIMITED, DEADLINE_EXCEEDED.
    *
    * @generated from rpc parley.chat.v1.ChatService.StartTurn
    */
@@ -140,6 +363,56 @@ export const ChatService: GenService<{
     methodKind: "server_streaming";
     input: typeof StartTurnRequestSchema;
     output: typeof StartTurnResponseSchema;
+  },
+  /**
+   * Streams a turn's events after a number, on any replica, also after its end: those that are in the log, then each
+   * new one as it comes.
+   * Refusals: INVALID_FIELD, TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TURN_NOT_FOUND, TURN_NOT_RESUMABLE,
+   * SEQUENCE_BEYOND_LOG, TOO_MANY_READERS, MODEL_UNAVAILABLE (how the turn failed), RECORD_UNAVAILABLE,
+   * SERVICE_UNAVAILABLE, MALFORMED_REQUEST, RATE_LIMITED, DEADLINE_EXCEEDED.
+   *
+   * @generated from rpc parley.chat.v1.ChatService.ResumeTurn
+   */
+  resumeTurn: {
+    methodKind: "server_streaming";
+    input: typeof ResumeTurnRequestSchema;
+    output: typeof ResumeTurnResponseSchema;
+  },
+  /**
+   * Stops a turn, whoever runs it, and returns it ended. A turn that has ended already is returned as it is.
+   * Refusals: INVALID_FIELD, TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TURN_NOT_FOUND, RECORD_UNAVAILABLE,
+   * SERVICE_UNAVAILABLE, MALFORMED_REQUEST, RATE_LIMITED, DEADLINE_EXCEEDED (the wish is kept: the turn ends later).
+   *
+   * @generated from rpc parley.chat.v1.ChatService.CancelTurn
+   */
+  cancelTurn: {
+    methodKind: "unary";
+    input: typeof CancelTurnRequestSchema;
+    output: typeof CancelTurnResponseSchema;
+  },
+  /**
+   * One turn of the caller.
+   * Refusals: INVALID_FIELD, TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TURN_NOT_FOUND, RECORD_UNAVAILABLE,
+   * SERVICE_UNAVAILABLE, MALFORMED_REQUEST, RATE_LIMITED, DEADLINE_EXCEEDED.
+   *
+   * @generated from rpc parley.chat.v1.ChatService.GetTurn
+   */
+  getTurn: {
+    methodKind: "unary";
+    input: typeof GetTurnRequestSchema;
+    output: typeof GetTurnResponseSchema;
+  },
+  /**
+   * Says what the caller thinks of an answer; the last word counts.
+   * Refusals: INVALID_FIELD, TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TURN_NOT_FOUND, RECORD_UNAVAILABLE,
+   * SERVICE_UNAVAILABLE, MALFORMED_REQUEST, RATE_LIMITED, DEADLINE_EXCEEDED.
+   *
+   * @generated from rpc parley.chat.v1.ChatService.RateTurn
+   */
+  rateTurn: {
+    methodKind: "unary";
+    input: typeof RateTurnRequestSchema;
+    output: typeof RateTurnResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_parley_chat_v1_chat_service, 0);

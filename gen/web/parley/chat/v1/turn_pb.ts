@@ -16,11 +16,11 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file parley/chat/v1/turn.proto.
  */
 export const file_parley_chat_v1_turn: GenFile = /*@__PURE__*/
-  fileDesc("ChlwYXJsZXkvY2hhdC92MS90dXJuLnByb3RvEg5wYXJsZXkuY2hhdC52MSKOAwoJVHVybkV2ZW50Eg8KB3R1cm5faWQYASABKAkSEAoIc2VxdWVuY2UYAiABKAQSLgoHc3RhcnRlZBgDIAEoCzIbLnBhcmxleS5jaGF0LnYxLlR1cm5TdGFydGVkSAASLgoHc291cmNlcxgEIAEoCzIbLnBhcmxleS5jaGF0LnYxLlR1cm5Tb3VyY2VzSAASLwoKdGV4dF9kZWx0YRgFIAEoCzIZLnBhcmxleS5jaGF0LnYxLlRleHREZWx0YUgAEikKBXVzYWdlGAYgASgLMhgucGFybGV5LnNlc3Npb24udjEuVXNhZ2VIABIzCgljb21wbGV0ZWQYByABKAsyHi5wYXJsZXkuY2hhdC52MS5UdXJuQ29tcGxldGlvbkgAEi0KBmZhaWxlZBgIIAEoCzIbLnBhcmxleS5jaGF0LnYxLlR1cm5GYWlsdXJlSAASNQoJY2FuY2VsbGVkGAkgASgLMiAucGFybGV5LmNoYXQudjEuVHVybkNhbmNlbGxhdGlvbkgAQgcKBWV2ZW50ImYKC1R1cm5TdGFydGVkEhcKD2NvbnZlcnNhdGlvbl9pZBgBIAEoCRINCgVtb2RlbBgCIAEoCRIvCgtjcmVhdGVfdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiTwoLVHVyblNvdXJjZXMSLgoJY2l0YXRpb25zGAEgAygLMhsucGFybGV5LnNlc3Npb24udjEuQ2l0YXRpb24SEAoIZGVncmFkZWQYAiABKAgiGQoJVGV4dERlbHRhEgwKBHRleHQYASABKAkiWQoOVHVybkNvbXBsZXRpb24SEgoKbWVzc2FnZV9pZBgBIAEoCRIzCg1maW5pc2hfcmVhc29uGAIgASgOMhwucGFybGV5LmNoYXQudjEuRmluaXNoUmVhc29uIk0KC1R1cm5GYWlsdXJlEi0KBnJlYXNvbhgBIAEoDjIdLnBhcmxleS5lcnJvcnMudjEuRXJyb3JSZWFzb24SDwoHbWVzc2FnZRgCIAEoCSImChBUdXJuQ2FuY2VsbGF0aW9uEhIKCm1lc3NhZ2VfaWQYASABKAkqXwoMRmluaXNoUmVhc29uEh0KGUZJTklTSF9SRUFTT05fVU5TUEVDSUZJRUQQABIWChJGSU5JU0hfUkVBU09OX1NUT1AQARIYChRGSU5JU0hfUkVBU09OX0xFTkdUSBACYgZwcm90bzM", [file_google_protobuf_timestamp, file_parley_errors_v1_error_reason, file_parley_session_v1_session]);
+  fileDesc("ChlwYXJsZXkvY2hhdC92MS90dXJuLnByb3RvEg5wYXJsZXkuY2hhdC52MSK+AwoJVHVybkV2ZW50Eg8KB3R1cm5faWQYASABKAkSEAoIc2VxdWVuY2UYAiABKAQSLgoHc3RhcnRlZBgDIAEoCzIbLnBhcmxleS5jaGF0LnYxLlR1cm5TdGFydGVkSAASLgoHc291cmNlcxgEIAEoCzIbLnBhcmxleS5jaGF0LnYxLlR1cm5Tb3VyY2VzSAASLwoKdGV4dF9kZWx0YRgFIAEoCzIZLnBhcmxleS5jaGF0LnYxLlRleHREZWx0YUgAEikKBXVzYWdlGAYgASgLMhgucGFybGV5LnNlc3Npb24udjEuVXNhZ2VIABIzCgljb21wbGV0ZWQYByABKAsyHi5wYXJsZXkuY2hhdC52MS5UdXJuQ29tcGxldGlvbkgAEi0KBmZhaWxlZBgIIAEoCzIbLnBhcmxleS5jaGF0LnYxLlR1cm5GYWlsdXJlSAASNQoJY2FuY2VsbGVkGAkgASgLMiAucGFybGV5LmNoYXQudjEuVHVybkNhbmNlbGxhdGlvbkgAEi4KB3Jld291bmQYCiABKAsyGy5wYXJsZXkuY2hhdC52MS5UdXJuUmV3b3VuZEgAQgcKBWV2ZW50InkKC1R1cm5TdGFydGVkEhcKD2NvbnZlcnNhdGlvbl9pZBgBIAEoCRINCgVtb2RlbBgCIAEoCRIvCgtjcmVhdGVfdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJcmVzdW1hYmxlGAQgASgIIk8KC1R1cm5Tb3VyY2VzEi4KCWNpdGF0aW9ucxgBIAMoCzIbLnBhcmxleS5zZXNzaW9uLnYxLkNpdGF0aW9uEhAKCGRlZ3JhZGVkGAIgASgIIhkKCVRleHREZWx0YRIMCgR0ZXh0GAEgASgJIlkKDlR1cm5Db21wbGV0aW9uEhIKCm1lc3NhZ2VfaWQYASABKAkSMwoNZmluaXNoX3JlYXNvbhgCIAEoDjIcLnBhcmxleS5jaGF0LnYxLkZpbmlzaFJlYXNvbiJNCgtUdXJuRmFpbHVyZRItCgZyZWFzb24YASABKA4yHS5wYXJsZXkuZXJyb3JzLnYxLkVycm9yUmVhc29uEg8KB21lc3NhZ2UYAiABKAkicAoQVHVybkNhbmNlbGxhdGlvbhISCgptZXNzYWdlX2lkGAEgASgJEjAKBWNhdXNlGAIgASgOMiEucGFybGV5LmNoYXQudjEuQ2FuY2VsbGF0aW9uQ2F1c2USFgoOZnJlZWRfYWZ0ZXJfbXMYAyABKA0iDQoLVHVyblJld291bmQiugMKBFR1cm4SCgoCaWQYASABKAkSEgoKcmVxdWVzdF9pZBgCIAEoCRIXCg9jb252ZXJzYXRpb25faWQYAyABKAkSDQoFbW9kZWwYBCABKAkSKAoFc3RhdGUYBSABKA4yGS5wYXJsZXkuY2hhdC52MS5UdXJuU3RhdGUSLwoLY3JlYXRlX3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjMKD2ZpcnN0X3RleHRfdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kX3RpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEicKBXVzYWdlGAkgASgLMhgucGFybGV5LnNlc3Npb24udjEuVXNhZ2USEgoKbWVzc2FnZV9pZBgKIAEoCRIsCgdmYWlsdXJlGAsgASgLMhsucGFybGV5LmNoYXQudjEuVHVybkZhaWx1cmUSKgoGcmF0aW5nGAwgASgOMhoucGFybGV5LmNoYXQudjEuVHVyblJhdGluZxIVCg1yYXRpbmdfcmVhc29uGA0gASgJKl8KDEZpbmlzaFJlYXNvbhIdChlGSU5JU0hfUkVBU09OX1VOU1BFQ0lGSUVEEAASFgoSRklOSVNIX1JFQVNPTl9TVE9QEAESGAoURklOSVNIX1JFQVNPTl9MRU5HVEgQAiq8AQoRQ2FuY2VsbGF0aW9uQ2F1c2USIgoeQ0FOQ0VMTEFUSU9OX0NBVVNFX1VOU1BFQ0lGSUVEEAASIAocQ0FOQ0VMTEFUSU9OX0NBVVNFX1JFUVVFU1RFRBABEiAKHENBTkNFTExBVElPTl9DQVVTRV9OT19SRUFERVIQAhIfChtDQU5DRUxMQVRJT05fQ0FVU0VfREVBRExJTkUQAxIeChpDQU5DRUxMQVRJT05fQ0FVU0VfU1RPUFBFRBAEKooBCglUdXJuU3RhdGUSGgoWVFVSTl9TVEFURV9VTlNQRUNJRklFRBAAEhYKElRVUk5fU1RBVEVfUlVOTklORxABEhgKFFRVUk5fU1RBVEVfQ09NUExFVEVEEAISFQoRVFVSTl9TVEFURV9GQUlMRUQQAxIYChRUVVJOX1NUQVRFX0NBTkNFTExFRBAEKlQKClR1cm5SYXRpbmcSGwoXVFVSTl9SQVRJTkdfVU5TUEVDSUZJRUQQABIUChBUVVJOX1JBVElOR19HT09EEAESEwoPVFVSTl9SQVRJTkdfQkFEEAJiBnByb3RvMw", [file_google_protobuf_timestamp, file_parley_errors_v1_error_reason, file_parley_session_v1_session]);
 
 /**
- * One step of a turn. The steps of a turn are numbered from 1 without a gap; the last one is
- * completed, failed or cancelled.
+ * One step of a turn. The steps of a turn are numbered from 1 without a gap, except that `rewound` may jump ahead;
+ * the last one is completed, failed or cancelled.
  *
  * @generated from message parley.chat.v1.TurnEvent
  */
@@ -100,6 +100,14 @@ export type TurnEvent = Message<"parley.chat.v1.TurnEvent"> & {
      */
     value: TurnCancellation;
     case: "cancelled";
+  } | {
+    /**
+     * Words were lost with the log: forget all text so far, the whole answer follows from its beginning.
+     *
+     * @generated from field: parley.chat.v1.TurnRewound rewound = 10;
+     */
+    value: TurnRewound;
+    case: "rewound";
   } | { case: undefined; value?: undefined };
 };
 
@@ -136,6 +144,13 @@ export type TurnStarted = Message<"parley.chat.v1.TurnStarted"> & {
    * @generated from field: google.protobuf.Timestamp create_time = 3;
    */
   createTime?: Timestamp | undefined;
+
+  /**
+   * False when the turn log could not be reached: this stream shows the turn, ResumeTurn can't.
+   *
+   * @generated from field: bool resumable = 4;
+   */
+  resumable: boolean;
 };
 
 /**
@@ -262,6 +277,20 @@ export type TurnCancellation = Message<"parley.chat.v1.TurnCancellation"> & {
    * @generated from field: string message_id = 1;
    */
   messageId: string;
+
+  /**
+   * Why it was stopped.
+   *
+   * @generated from field: parley.chat.v1.CancellationCause cause = 2;
+   */
+  cause: CancellationCause;
+
+  /**
+   * Milliseconds from the wish to stop until the model's slot was free.
+   *
+   * @generated from field: uint32 freed_after_ms = 3;
+   */
+  freedAfterMs: number;
 };
 
 /**
@@ -270,6 +299,126 @@ export type TurnCancellation = Message<"parley.chat.v1.TurnCancellation"> & {
  */
 export const TurnCancellationSchema: GenMessage<TurnCancellation> = /*@__PURE__*/
   messageDesc(file_parley_chat_v1_turn, 6);
+
+/**
+ * Forget all text so far. Its sequence is above every number that was ever shown.
+ *
+ * @generated from message parley.chat.v1.TurnRewound
+ */
+export type TurnRewound = Message<"parley.chat.v1.TurnRewound"> & {
+};
+
+/**
+ * Describes the message parley.chat.v1.TurnRewound.
+ * Use `create(TurnRewoundSchema)` to create a new message.
+ */
+export const TurnRewoundSchema: GenMessage<TurnRewound> = /*@__PURE__*/
+  messageDesc(file_parley_chat_v1_turn, 7);
+
+/**
+ * A turn as a whole.
+ *
+ * @generated from message parley.chat.v1.Turn
+ */
+export type Turn = Message<"parley.chat.v1.Turn"> & {
+  /**
+   * UUID, made by the server.
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * The client's name for it, UUID.
+   *
+   * @generated from field: string request_id = 2;
+   */
+  requestId: string;
+
+  /**
+   * The conversation, UUID.
+   *
+   * @generated from field: string conversation_id = 3;
+   */
+  conversationId: string;
+
+  /**
+   * The name of the model that answers.
+   *
+   * @generated from field: string model = 4;
+   */
+  model: string;
+
+  /**
+   * Where it stands.
+   *
+   * @generated from field: parley.chat.v1.TurnState state = 5;
+   */
+  state: TurnState;
+
+  /**
+   * When it was asked for.
+   *
+   * @generated from field: google.protobuf.Timestamp create_time = 6;
+   */
+  createTime?: Timestamp | undefined;
+
+  /**
+   * When the first word came; absent before.
+   *
+   * @generated from field: google.protobuf.Timestamp first_text_time = 7;
+   */
+  firstTextTime?: Timestamp | undefined;
+
+  /**
+   * When it ended; absent before.
+   *
+   * @generated from field: google.protobuf.Timestamp end_time = 8;
+   */
+  endTime?: Timestamp | undefined;
+
+  /**
+   * The model's work; absent before the end.
+   *
+   * @generated from field: parley.session.v1.Usage usage = 9;
+   */
+  usage?: Usage | undefined;
+
+  /**
+   * The answer in the conversation, UUID; empty before the end and when no word had come.
+   *
+   * @generated from field: string message_id = 10;
+   */
+  messageId: string;
+
+  /**
+   * Why it failed; only in TURN_STATE_FAILED.
+   *
+   * @generated from field: parley.chat.v1.TurnFailure failure = 11;
+   */
+  failure?: TurnFailure | undefined;
+
+  /**
+   * What its user thinks of it.
+   *
+   * @generated from field: parley.chat.v1.TurnRating rating = 12;
+   */
+  rating: TurnRating;
+
+  /**
+   * Why the user thinks so, at most 1,000 characters.
+   *
+   * @generated from field: string rating_reason = 13;
+   */
+  ratingReason: string;
+};
+
+/**
+ * Describes the message parley.chat.v1.Turn.
+ * Use `create(TurnSchema)` to create a new message.
+ */
+export const TurnSchema: GenMessage<Turn> = /*@__PURE__*/
+  messageDesc(file_parley_chat_v1_turn, 8);
 
 /**
  * Why the model stopped by itself.
@@ -304,4 +453,134 @@ export enum FinishReason {
  */
 export const FinishReasonSchema: GenEnum<FinishReason> = /*@__PURE__*/
   enumDesc(file_parley_chat_v1_turn, 0);
+
+/**
+ * Why a turn was stopped.
+ *
+ * @generated from enum parley.chat.v1.CancellationCause
+ */
+export enum CancellationCause {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: CANCELLATION_CAUSE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * CancelTurn was called.
+   *
+   * @generated from enum value: CANCELLATION_CAUSE_REQUESTED = 1;
+   */
+  REQUESTED = 1,
+
+  /**
+   * Nobody had read the turn for the grace time.
+   *
+   * @generated from enum value: CANCELLATION_CAUSE_NO_READER = 2;
+   */
+  NO_READER = 2,
+
+  /**
+   * The turn's deadline passed.
+   *
+   * @generated from enum value: CANCELLATION_CAUSE_DEADLINE = 3;
+   */
+  DEADLINE = 3,
+
+  /**
+   * The service stopped and no other replica could go on.
+   *
+   * @generated from enum value: CANCELLATION_CAUSE_STOPPED = 4;
+   */
+  STOPPED = 4,
+}
+
+/**
+ * Describes the enum parley.chat.v1.CancellationCause.
+ */
+export const CancellationCauseSchema: GenEnum<CancellationCause> = /*@__PURE__*/
+  enumDesc(file_parley_chat_v1_turn, 1);
+
+/**
+ * Where a turn stands.
+ *
+ * @generated from enum parley.chat.v1.TurnState
+ */
+export enum TurnState {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: TURN_STATE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * It runs, or waits to be taken over.
+   *
+   * @generated from enum value: TURN_STATE_RUNNING = 1;
+   */
+  RUNNING = 1,
+
+  /**
+   * Its answer is whole and saved.
+   *
+   * @generated from enum value: TURN_STATE_COMPLETED = 2;
+   */
+  COMPLETED = 2,
+
+  /**
+   * It ended without a whole answer.
+   *
+   * @generated from enum value: TURN_STATE_FAILED = 3;
+   */
+  FAILED = 3,
+
+  /**
+   * It was stopped.
+   *
+   * @generated from enum value: TURN_STATE_CANCELLED = 4;
+   */
+  CANCELLED = 4,
+}
+
+/**
+ * Describes the enum parley.chat.v1.TurnState.
+ */
+export const TurnStateSchema: GenEnum<TurnState> = /*@__PURE__*/
+  enumDesc(file_parley_chat_v1_turn, 2);
+
+/**
+ * What a user thinks of an answer.
+ *
+ * @generated from enum parley.chat.v1.TurnRating
+ */
+export enum TurnRating {
+  /**
+   * Not rated.
+   *
+   * @generated from enum value: TURN_RATING_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * The answer helped.
+   *
+   * @generated from enum value: TURN_RATING_GOOD = 1;
+   */
+  GOOD = 1,
+
+  /**
+   * The answer did not help.
+   *
+   * @generated from enum value: TURN_RATING_BAD = 2;
+   */
+  BAD = 2,
+}
+
+/**
+ * Describes the enum parley.chat.v1.TurnRating.
+ */
+export const TurnRatingSchema: GenEnum<TurnRating> = /*@__PURE__*/
+  enumDesc(file_parley_chat_v1_turn, 3);
 

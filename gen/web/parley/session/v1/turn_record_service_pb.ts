@@ -13,7 +13,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file parley/session/v1/turn_record_service.proto.
  */
 export const file_parley_session_v1_turn_record_service: GenFile = /*@__PURE__*/
-  fileDesc("CitwYXJsZXkvc2Vzc2lvbi92MS90dXJuX3JlY29yZF9zZXJ2aWNlLnByb3RvEhFwYXJsZXkuc2Vzc2lvbi52MSKJAQoPT3BlblR1cm5SZXF1ZXN0EhkKB3R1cm5faWQYASABKAlCCLpIBXIDsAEBEiEKD2NvbnZlcnNhdGlvbl9pZBgCIAEoCUIIukgFcgOwAQESGAoEdGV4dBgDIAEoCUIKukgHcgUQARiAfRIeCg1oaXN0b3J5X2xpbWl0GAQgASgNQge6SAQqAhhkIm0KEE9wZW5UdXJuUmVzcG9uc2USLAoIcXVlc3Rpb24YASABKAsyGi5wYXJsZXkuc2Vzc2lvbi52MS5NZXNzYWdlEisKB2hpc3RvcnkYAiADKAsyGi5wYXJsZXkuc2Vzc2lvbi52MS5NZXNzYWdlIuUBChBDbG9zZVR1cm5SZXF1ZXN0EhkKB3R1cm5faWQYASABKAlCCLpIBXIDsAEBEhcKBHRleHQYAiABKAlCCbpIBnIEGMCaDBI6CgVzdGF0ZRgDIAEoDjIfLnBhcmxleS5zZXNzaW9uLnYxLk1lc3NhZ2VTdGF0ZUIKukgHggEEEAEgABI4CgljaXRhdGlvbnMYBCADKAsyGy5wYXJsZXkuc2Vzc2lvbi52MS5DaXRhdGlvbkIIukgFkgECEBQSJwoFdXNhZ2UYBSABKAsyGC5wYXJsZXkuc2Vzc2lvbi52MS5Vc2FnZSI/ChFDbG9zZVR1cm5SZXNwb25zZRIqCgZhbnN3ZXIYASABKAsyGi5wYXJsZXkuc2Vzc2lvbi52MS5NZXNzYWdlMsABChFUdXJuUmVjb3JkU2VydmljZRJTCghPcGVuVHVybhIiLnBhcmxleS5zZXNzaW9uLnYxLk9wZW5UdXJuUmVxdWVzdBojLnBhcmxleS5zZXNzaW9uLnYxLk9wZW5UdXJuUmVzcG9uc2USVgoJQ2xvc2VUdXJuEiMucGFybGV5LnNlc3Npb24udjEuQ2xvc2VUdXJuUmVxdWVzdBokLnBhcmxleS5zZXNzaW9uLnYxLkNsb3NlVHVyblJlc3BvbnNlYgZwcm90bzM", [file_buf_validate_validate, file_parley_session_v1_session]);
+  fileDesc("CitwYXJsZXkvc2Vzc2lvbi92MS90dXJuX3JlY29yZF9zZXJ2aWNlLnByb3RvEhFwYXJsZXkuc2Vzc2lvbi52MSLdAQoPT3BlblR1cm5SZXF1ZXN0EhkKB3R1cm5faWQYASABKAlCCLpIBXIDsAEBEiEKD2NvbnZlcnNhdGlvbl9pZBgCIAEoCUIIukgFcgOwAQESGAoEdGV4dBgDIAEoCUIKukgHcgUQARiAfRIeCg1oaXN0b3J5X2xpbWl0GAQgASgNQge6SAQqAhhkEiMKD2ZvbGxvd3NfdHVybl9pZBgFIAEoCUIIukgFcgOwAQFIABIkChByZXBsYWNlc190dXJuX2lkGAYgASgJQgi6SAVyA7ABAUgAQgcKBXBsYWNlIm0KEE9wZW5UdXJuUmVzcG9uc2USLAoIcXVlc3Rpb24YASABKAsyGi5wYXJsZXkuc2Vzc2lvbi52MS5NZXNzYWdlEisKB2hpc3RvcnkYAiADKAsyGi5wYXJsZXkuc2Vzc2lvbi52MS5NZXNzYWdlIuUBChBDbG9zZVR1cm5SZXF1ZXN0EhkKB3R1cm5faWQYASABKAlCCLpIBXIDsAEBEhcKBHRleHQYAiABKAlCCbpIBnIEGMCaDBI6CgVzdGF0ZRgDIAEoDjIfLnBhcmxleS5zZXNzaW9uLnYxLk1lc3NhZ2VTdGF0ZUIKukgHggEEEAEgABI4CgljaXRhdGlvbnMYBCADKAsyGy5wYXJsZXkuc2Vzc2lvbi52MS5DaXRhdGlvbkIIukgFkgECEBQSJwoFdXNhZ2UYBSABKAsyGC5wYXJsZXkuc2Vzc2lvbi52MS5Vc2FnZSI/ChFDbG9zZVR1cm5SZXNwb25zZRIqCgZhbnN3ZXIYASABKAsyGi5wYXJsZXkuc2Vzc2lvbi52MS5NZXNzYWdlMsABChFUdXJuUmVjb3JkU2VydmljZRJTCghPcGVuVHVybhIiLnBhcmxleS5zZXNzaW9uLnYxLk9wZW5UdXJuUmVxdWVzdBojLnBhcmxleS5zZXNzaW9uLnYxLk9wZW5UdXJuUmVzcG9uc2USVgoJQ2xvc2VUdXJuEiMucGFybGV5LnNlc3Npb24udjEuQ2xvc2VUdXJuUmVxdWVzdBokLnBhcmxleS5zZXNzaW9uLnYxLkNsb3NlVHVyblJlc3BvbnNlYgZwcm90bzM", [file_buf_validate_validate, file_parley_session_v1_session]);
 
 /**
  * The question of a new turn.
@@ -48,6 +48,29 @@ export type OpenTurnRequest = Message<"parley.session.v1.OpenTurnRequest"> & {
    * @generated from field: uint32 history_limit = 4;
    */
   historyLimit: number;
+
+  /**
+   * Where the turn stands; absent: after the last turn of the current branch.
+   *
+   * @generated from oneof parley.session.v1.OpenTurnRequest.place
+   */
+  place: {
+    /**
+     * After this turn, UUID.
+     *
+     * @generated from field: string follows_turn_id = 5;
+     */
+    value: string;
+    case: "followsTurnId";
+  } | {
+    /**
+     * Beside this turn, UUID.
+     *
+     * @generated from field: string replaces_turn_id = 6;
+     */
+    value: string;
+    case: "replacesTurnId";
+  } | { case: undefined; value?: undefined };
 };
 
 /**
@@ -71,7 +94,7 @@ export type OpenTurnResponse = Message<"parley.session.v1.OpenTurnResponse"> & {
   question?: Message$1 | undefined;
 
   /**
-   * What was said before it in the conversation, oldest first: turns that had ended, about 2 MB at most.
+   * What was said before it in its branch, oldest first: turns that had ended, about 2 MB at most.
    *
    * @generated from field: repeated parley.session.v1.Message history = 2;
    */
@@ -167,7 +190,8 @@ export const TurnRecordService: GenService<{
   /**
    * Saves the question and returns what was said before it. A repeat with the same turn_id and text saves
    * nothing twice.
-   * Refusals: CONVERSATION_NOT_FOUND, REQUEST_ID_REUSED (same turn_id, other content).
+   * Refusals: CONVERSATION_NOT_FOUND, TURN_NOT_FOUND (the turn to follow or replace), REQUEST_ID_REUSED (same
+   * turn_id, other content).
    *
    * @generated from rpc parley.session.v1.TurnRecordService.OpenTurn
    */

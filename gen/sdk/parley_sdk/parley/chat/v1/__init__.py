@@ -4,11 +4,21 @@
 # This file has been @generated
 
 __all__ = (
+    "CancelTurnRequest",
+    "CancelTurnResponse",
+    "CancellationCause",
     "ChatServiceStub",
     "FinishReason",
+    "GetTurnRequest",
+    "GetTurnResponse",
+    "RateTurnRequest",
+    "RateTurnResponse",
+    "ResumeTurnRequest",
+    "ResumeTurnResponse",
     "StartTurnRequest",
     "StartTurnResponse",
     "TextDelta",
+    "Turn",
     "TurnCancellation",
     "TurnCancelled",
     "TurnCompleted",
@@ -17,8 +27,12 @@ __all__ = (
     "TurnFailed",
     "TurnFailure",
     "TurnOptions",
+    "TurnRated",
+    "TurnRating",
+    "TurnRewound",
     "TurnSources",
     "TurnStarted",
+    "TurnState",
 )
 
 import datetime
@@ -37,6 +51,57 @@ if TYPE_CHECKING:
 
 _COMPILER_VERSION = "0.10.1"
 betterproto2.check_compiler_version(_COMPILER_VERSION)
+
+
+class CancellationCause(betterproto2.Enum):
+    """
+    Why a turn was stopped.
+    """
+
+    UNSPECIFIED = 0
+    """
+    Never sent.
+    """
+
+    REQUESTED = 1
+    """
+    CancelTurn was called.
+    """
+
+    NO_READER = 2
+    """
+    Nobody had read the turn for the grace time.
+    """
+
+    DEADLINE = 3
+    """
+    The turn's deadline passed.
+    """
+
+    STOPPED = 4
+    """
+    The service stopped and no other replica could go on.
+    """
+
+    @classmethod
+    def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
+        return {
+            0: "CANCELLATION_CAUSE_UNSPECIFIED",
+            1: "CANCELLATION_CAUSE_REQUESTED",
+            2: "CANCELLATION_CAUSE_NO_READER",
+            3: "CANCELLATION_CAUSE_DEADLINE",
+            4: "CANCELLATION_CAUSE_STOPPED",
+        }
+
+    @classmethod
+    def betterproto_renamed_proto_names_to_value(cls) -> dict[str, int]:
+        return {
+            "CANCELLATION_CAUSE_UNSPECIFIED": 0,
+            "CANCELLATION_CAUSE_REQUESTED": 1,
+            "CANCELLATION_CAUSE_NO_READER": 2,
+            "CANCELLATION_CAUSE_DEADLINE": 3,
+            "CANCELLATION_CAUSE_STOPPED": 4,
+        }
 
 
 class FinishReason(betterproto2.Enum):
@@ -76,10 +141,236 @@ class FinishReason(betterproto2.Enum):
         }
 
 
+class TurnRating(betterproto2.Enum):
+    """
+    What a user thinks of an answer.
+    """
+
+    UNSPECIFIED = 0
+    """
+    Not rated.
+    """
+
+    GOOD = 1
+    """
+    The answer helped.
+    """
+
+    BAD = 2
+    """
+    The answer did not help.
+    """
+
+    @classmethod
+    def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
+        return {
+            0: "TURN_RATING_UNSPECIFIED",
+            1: "TURN_RATING_GOOD",
+            2: "TURN_RATING_BAD",
+        }
+
+    @classmethod
+    def betterproto_renamed_proto_names_to_value(cls) -> dict[str, int]:
+        return {
+            "TURN_RATING_UNSPECIFIED": 0,
+            "TURN_RATING_GOOD": 1,
+            "TURN_RATING_BAD": 2,
+        }
+
+
+class TurnState(betterproto2.Enum):
+    """
+    Where a turn stands.
+    """
+
+    UNSPECIFIED = 0
+    """
+    Never sent.
+    """
+
+    RUNNING = 1
+    """
+    It runs, or waits to be taken over.
+    """
+
+    COMPLETED = 2
+    """
+    Its answer is whole and saved.
+    """
+
+    FAILED = 3
+    """
+    It ended without a whole answer.
+    """
+
+    CANCELLED = 4
+    """
+    It was stopped.
+    """
+
+    @classmethod
+    def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
+        return {
+            0: "TURN_STATE_UNSPECIFIED",
+            1: "TURN_STATE_RUNNING",
+            2: "TURN_STATE_COMPLETED",
+            3: "TURN_STATE_FAILED",
+            4: "TURN_STATE_CANCELLED",
+        }
+
+    @classmethod
+    def betterproto_renamed_proto_names_to_value(cls) -> dict[str, int]:
+        return {
+            "TURN_STATE_UNSPECIFIED": 0,
+            "TURN_STATE_RUNNING": 1,
+            "TURN_STATE_COMPLETED": 2,
+            "TURN_STATE_FAILED": 3,
+            "TURN_STATE_CANCELLED": 4,
+        }
+
+
+@dataclass(eq=False, repr=False)
+class CancelTurnRequest(betterproto2.Message):
+    """
+    Which turn to stop.
+    """
+
+    turn_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    UUID.
+    """
+
+
+default_message_pool.register_message("parley.chat.v1", "CancelTurnRequest", CancelTurnRequest)
+
+
+@dataclass(eq=False, repr=False)
+class CancelTurnResponse(betterproto2.Message):
+    """
+    The turn, ended.
+    """
+
+    turn: "Turn | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The turn after its end.
+    """
+
+
+default_message_pool.register_message("parley.chat.v1", "CancelTurnResponse", CancelTurnResponse)
+
+
+@dataclass(eq=False, repr=False)
+class GetTurnRequest(betterproto2.Message):
+    """
+    Which turn.
+    """
+
+    turn_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    UUID.
+    """
+
+
+default_message_pool.register_message("parley.chat.v1", "GetTurnRequest", GetTurnRequest)
+
+
+@dataclass(eq=False, repr=False)
+class GetTurnResponse(betterproto2.Message):
+    """
+    The turn asked for.
+    """
+
+    turn: "Turn | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The turn.
+    """
+
+
+default_message_pool.register_message("parley.chat.v1", "GetTurnResponse", GetTurnResponse)
+
+
+@dataclass(eq=False, repr=False)
+class RateTurnRequest(betterproto2.Message):
+    """
+    What the caller thinks of an answer.
+    """
+
+    turn_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    UUID.
+    """
+
+    rating: "TurnRating" = betterproto2.field(2, betterproto2.TYPE_ENUM, default_factory=lambda: TurnRating(0))
+    """
+    Good or bad; TURN_RATING_UNSPECIFIED takes a rating back.
+    """
+
+    reason: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Why, at most 1,000 characters.
+    """
+
+
+default_message_pool.register_message("parley.chat.v1", "RateTurnRequest", RateTurnRequest)
+
+
+@dataclass(eq=False, repr=False)
+class RateTurnResponse(betterproto2.Message):
+    """
+    The turn, rated.
+    """
+
+    turn: "Turn | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The turn with its rating.
+    """
+
+
+default_message_pool.register_message("parley.chat.v1", "RateTurnResponse", RateTurnResponse)
+
+
+@dataclass(eq=False, repr=False)
+class ResumeTurnRequest(betterproto2.Message):
+    """
+    Which turn, from where.
+    """
+
+    turn_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    UUID, as `turn_id` of its events.
+    """
+
+    after_sequence: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
+    """
+    The last sequence seen; 0: from the beginning.
+    """
+
+
+default_message_pool.register_message("parley.chat.v1", "ResumeTurnRequest", ResumeTurnRequest)
+
+
+@dataclass(eq=False, repr=False)
+class ResumeTurnResponse(betterproto2.Message):
+    """
+    One step of the turn.
+    """
+
+    event: "TurnEvent | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The step.
+    """
+
+
+default_message_pool.register_message("parley.chat.v1", "ResumeTurnResponse", ResumeTurnResponse)
+
+
 @dataclass(eq=False, repr=False)
 class StartTurnRequest(betterproto2.Message):
     """
     A question.
+
+    Oneofs:
+        - place: Where the turn stands in the conversation; absent: after the last turn of its current branch.
     """
 
     request_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
@@ -100,6 +391,16 @@ class StartTurnRequest(betterproto2.Message):
     options: "TurnOptions | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
     """
     How to answer; absent: as the installation is set.
+    """
+
+    follows_turn_id: "str | None" = betterproto2.field(5, betterproto2.TYPE_STRING, optional=True, group="place")
+    """
+    After this turn, UUID: goes on with the branch that it stands in.
+    """
+
+    replaces_turn_id: "str | None" = betterproto2.field(6, betterproto2.TYPE_STRING, optional=True, group="place")
+    """
+    Beside this turn, UUID: the same text answers it again, another text edits it. Nothing is overwritten.
     """
 
 
@@ -137,6 +438,87 @@ default_message_pool.register_message("parley.chat.v1", "TextDelta", TextDelta)
 
 
 @dataclass(eq=False, repr=False)
+class Turn(betterproto2.Message):
+    """
+    A turn as a whole.
+    """
+
+    id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    UUID, made by the server.
+    """
+
+    request_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    The client's name for it, UUID.
+    """
+
+    conversation_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    The conversation, UUID.
+    """
+
+    model: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    The name of the model that answers.
+    """
+
+    state: "TurnState" = betterproto2.field(5, betterproto2.TYPE_ENUM, default_factory=lambda: TurnState(0))
+    """
+    Where it stands.
+    """
+
+    create_time: "datetime.datetime | None" = betterproto2.field(
+        6, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Timestamp, optional=True
+    )
+    """
+    When it was asked for.
+    """
+
+    first_text_time: "datetime.datetime | None" = betterproto2.field(
+        7, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Timestamp, optional=True
+    )
+    """
+    When the first word came; absent before.
+    """
+
+    end_time: "datetime.datetime | None" = betterproto2.field(
+        8, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Timestamp, optional=True
+    )
+    """
+    When it ended; absent before.
+    """
+
+    usage: "__session__v1__.Usage | None" = betterproto2.field(9, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The model's work; absent before the end.
+    """
+
+    message_id: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
+    """
+    The answer in the conversation, UUID; empty before the end and when no word had come.
+    """
+
+    failure: "TurnFailure | None" = betterproto2.field(11, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Why it failed; only in TURN_STATE_FAILED.
+    """
+
+    rating: "TurnRating" = betterproto2.field(12, betterproto2.TYPE_ENUM, default_factory=lambda: TurnRating(0))
+    """
+    What its user thinks of it.
+    """
+
+    rating_reason: "str" = betterproto2.field(13, betterproto2.TYPE_STRING)
+    """
+    Why the user thinks so, at most 1,000 characters.
+    """
+
+
+default_message_pool.register_message("parley.chat.v1", "Turn", Turn)
+
+
+@dataclass(eq=False, repr=False)
 class TurnCancellation(betterproto2.Message):
     """
     The turn was stopped; the words that came are saved as interrupted.
@@ -145,6 +527,18 @@ class TurnCancellation(betterproto2.Message):
     message_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
     The saved part of the answer, UUID; empty when no word had come.
+    """
+
+    cause: "CancellationCause" = betterproto2.field(
+        2, betterproto2.TYPE_ENUM, default_factory=lambda: CancellationCause(0)
+    )
+    """
+    Why it was stopped.
+    """
+
+    freed_after_ms: "int" = betterproto2.field(3, betterproto2.TYPE_UINT32)
+    """
+    Milliseconds from the wish to stop until the model's slot was free.
     """
 
 
@@ -251,8 +645,8 @@ default_message_pool.register_message("parley.chat.v1", "TurnCompletion", TurnCo
 @dataclass(eq=False, repr=False)
 class TurnEvent(betterproto2.Message):
     """
-    One step of a turn. The steps of a turn are numbered from 1 without a gap; the last one is
-    completed, failed or cancelled.
+    One step of a turn. The steps of a turn are numbered from 1 without a gap, except that `rewound` may jump ahead;
+    the last one is completed, failed or cancelled.
 
     Oneofs:
         - event: What happened.
@@ -305,6 +699,11 @@ class TurnEvent(betterproto2.Message):
     )
     """
     Somebody stopped the turn; a last step.
+    """
+
+    rewound: "TurnRewound | None" = betterproto2.field(10, betterproto2.TYPE_MESSAGE, optional=True, group="event")
+    """
+    Words were lost with the log: forget all text so far, the whole answer follows from its beginning.
     """
 
 
@@ -396,8 +795,63 @@ class TurnOptions(betterproto2.Message):
     False: answer without searching the documents; absent: search.
     """
 
+    reader_grace: "datetime.timedelta | None" = betterproto2.field(
+        5, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Duration, optional=True
+    )
+    """
+    How long the turn goes on without any reader before it is stopped, 0 to 10 minutes; absent: as the installation
+    is set.
+    """
+
 
 default_message_pool.register_message("parley.chat.v1", "TurnOptions", TurnOptions)
+
+
+@dataclass(eq=False, repr=False)
+class TurnRated(betterproto2.Message):
+    """
+    A user said what an answer was worth.
+    """
+
+    tenant_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The organisation, UUID.
+    """
+
+    user_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Who rated, UUID.
+    """
+
+    turn_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    The turn, UUID.
+    """
+
+    rating: "TurnRating" = betterproto2.field(4, betterproto2.TYPE_ENUM, default_factory=lambda: TurnRating(0))
+    """
+    What the user thinks.
+    """
+
+    reason: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    Why, at most 1,000 characters.
+    """
+
+
+default_message_pool.register_message("parley.chat.v1", "TurnRated", TurnRated)
+
+
+@dataclass(eq=False, repr=False)
+class TurnRewound(betterproto2.Message):
+    """
+    Forget all text so far. Its sequence is above every number that was ever shown.
+    """
+
+    pass
+
+
+default_message_pool.register_message("parley.chat.v1", "TurnRewound", TurnRewound)
 
 
 @dataclass(eq=False, repr=False)
@@ -443,6 +897,11 @@ class TurnStarted(betterproto2.Message):
     When it began.
     """
 
+    resumable: "bool" = betterproto2.field(4, betterproto2.TYPE_BOOL)
+    """
+    False when the turn log could not be reached: this stream shows the turn, ResumeTurn can't.
+    """
+
 
 default_message_pool.register_message("parley.chat.v1", "TurnStarted", TurnStarted)
 
@@ -462,10 +921,11 @@ class ChatServiceStub(betterproto2_grpclib.ServiceStub):
     ) -> "AsyncIterator[StartTurnResponse]":
         """
         Asks a question and streams the answer as it is made. A repeat of request_id with the same content
-        joins the turn from its first event. Ending the call while nobody else reads the turn stops the model.
+        joins the turn from its first event. Ending the call does not end the turn; see TurnOptions.reader_grace.
         Refusals: INVALID_FIELD, TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, CONVERSATION_NOT_FOUND, REQUEST_ID_REUSED,
-        MODEL_UNKNOWN, PROMPT_TOO_LONG, MODEL_UNAVAILABLE, CONVERSATION_UNAVAILABLE, TURN_LOG_UNAVAILABLE,
-        RECORD_UNAVAILABLE, SERVICE_UNAVAILABLE, MALFORMED_REQUEST, RATE_LIMITED, DEADLINE_EXCEEDED.
+        MODEL_UNKNOWN, PROMPT_TOO_LONG, MODEL_UNAVAILABLE, CONVERSATION_UNAVAILABLE,
+        TURN_NOT_FOUND (the turn to follow or replace), TOO_MANY_TURNS, TOO_MANY_READERS, RECORD_UNAVAILABLE,
+        SERVICE_UNAVAILABLE, MALFORMED_REQUEST, RATE_LIMITED, DEADLINE_EXCEEDED.
         """
 
         async for response in self._unary_stream(
@@ -477,6 +937,101 @@ class ChatServiceStub(betterproto2_grpclib.ServiceStub):
             metadata=metadata,
         ):
             yield response
+
+    async def resume_turn(
+        self,
+        message: "ResumeTurnRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "AsyncIterator[ResumeTurnResponse]":
+        """
+        Streams a turn's events after a number, on any replica, also after its end: those that are in the log, then each
+        new one as it comes.
+        Refusals: INVALID_FIELD, TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TURN_NOT_FOUND, TURN_NOT_RESUMABLE,
+        SEQUENCE_BEYOND_LOG, TOO_MANY_READERS, MODEL_UNAVAILABLE (how the turn failed), RECORD_UNAVAILABLE,
+        SERVICE_UNAVAILABLE, MALFORMED_REQUEST, RATE_LIMITED, DEADLINE_EXCEEDED.
+        """
+
+        async for response in self._unary_stream(
+            "/parley.chat.v1.ChatService/ResumeTurn",
+            message,
+            ResumeTurnResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        ):
+            yield response
+
+    async def cancel_turn(
+        self,
+        message: "CancelTurnRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "CancelTurnResponse":
+        """
+        Stops a turn, whoever runs it, and returns it ended. A turn that has ended already is returned as it is.
+        Refusals: INVALID_FIELD, TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TURN_NOT_FOUND, RECORD_UNAVAILABLE,
+        SERVICE_UNAVAILABLE, MALFORMED_REQUEST, RATE_LIMITED, DEADLINE_EXCEEDED (the wish is kept: the turn ends later).
+        """
+
+        return await self._unary_unary(
+            "/parley.chat.v1.ChatService/CancelTurn",
+            message,
+            CancelTurnResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def get_turn(
+        self,
+        message: "GetTurnRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "GetTurnResponse":
+        """
+        One turn of the caller.
+        Refusals: INVALID_FIELD, TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TURN_NOT_FOUND, RECORD_UNAVAILABLE,
+        SERVICE_UNAVAILABLE, MALFORMED_REQUEST, RATE_LIMITED, DEADLINE_EXCEEDED.
+        """
+
+        return await self._unary_unary(
+            "/parley.chat.v1.ChatService/GetTurn",
+            message,
+            GetTurnResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def rate_turn(
+        self,
+        message: "RateTurnRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "RateTurnResponse":
+        """
+        Says what the caller thinks of an answer; the last word counts.
+        Refusals: INVALID_FIELD, TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TURN_NOT_FOUND, RECORD_UNAVAILABLE,
+        SERVICE_UNAVAILABLE, MALFORMED_REQUEST, RATE_LIMITED, DEADLINE_EXCEEDED.
+        """
+
+        return await self._unary_unary(
+            "/parley.chat.v1.ChatService/RateTurn",
+            message,
+            RateTurnResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
 
 
 from ....google import protobuf as ___google__protobuf__

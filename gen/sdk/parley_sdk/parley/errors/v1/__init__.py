@@ -131,7 +131,7 @@ class ErrorReason(betterproto2.Enum):
 
     TURN_NOT_FOUND = 41
     """
-    NOT_FOUND. No open turn with this id. Example: CloseTurn for a turn that was never opened.
+    NOT_FOUND. No such turn, or it belongs to somebody else.
     """
 
     TURN_ALREADY_CLOSED = 42
@@ -161,7 +161,28 @@ class ErrorReason(betterproto2.Enum):
 
     TURN_LOG_UNAVAILABLE = 64
     """
-    UNAVAILABLE. The turn log can't be reached; the turn was not started. RetryInfo says when to retry.
+    UNAVAILABLE. The turn log can't be reached just now. RetryInfo says when to retry.
+    """
+
+    SEQUENCE_BEYOND_LOG = 65
+    """
+    INVALID_ARGUMENT. The turn never had that many events; resume from 0.
+    """
+
+    TURN_NOT_RESUMABLE = 66
+    """
+    FAILED_PRECONDITION. The turn's events are kept for a day after its end, and not at all when it was started
+    without its log. The conversation has the answer.
+    """
+
+    TOO_MANY_TURNS = 67
+    """
+    RESOURCE_EXHAUSTED. The user has as many running turns as allowed; the facts give the limit. Let one end.
+    """
+
+    TOO_MANY_READERS = 68
+    """
+    RESOURCE_EXHAUSTED. The user has as many open streams as allowed; the facts give the limit. End one.
     """
 
     DOCUMENT_NOT_FOUND = 80
@@ -276,6 +297,10 @@ class ErrorReason(betterproto2.Enum):
             62: "ERROR_REASON_PROMPT_TOO_LONG",
             63: "ERROR_REASON_CONVERSATION_UNAVAILABLE",
             64: "ERROR_REASON_TURN_LOG_UNAVAILABLE",
+            65: "ERROR_REASON_SEQUENCE_BEYOND_LOG",
+            66: "ERROR_REASON_TURN_NOT_RESUMABLE",
+            67: "ERROR_REASON_TOO_MANY_TURNS",
+            68: "ERROR_REASON_TOO_MANY_READERS",
             80: "ERROR_REASON_DOCUMENT_NOT_FOUND",
             81: "ERROR_REASON_UPLOAD_NOT_FOUND",
             82: "ERROR_REASON_UPLOAD_OFFSET_MISMATCH",
@@ -326,6 +351,10 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_PROMPT_TOO_LONG": 62,
             "ERROR_REASON_CONVERSATION_UNAVAILABLE": 63,
             "ERROR_REASON_TURN_LOG_UNAVAILABLE": 64,
+            "ERROR_REASON_SEQUENCE_BEYOND_LOG": 65,
+            "ERROR_REASON_TURN_NOT_RESUMABLE": 66,
+            "ERROR_REASON_TOO_MANY_TURNS": 67,
+            "ERROR_REASON_TOO_MANY_READERS": 68,
             "ERROR_REASON_DOCUMENT_NOT_FOUND": 80,
             "ERROR_REASON_UPLOAD_NOT_FOUND": 81,
             "ERROR_REASON_UPLOAD_OFFSET_MISMATCH": 82,

@@ -456,6 +456,12 @@ class ListMessagesRequest(betterproto2.Message):
     next_page_token of the page before; empty for the first, at most 300 characters.
     """
 
+    branch_turn_id: "str | None" = betterproto2.field(4, betterproto2.TYPE_STRING, optional=True)
+    """
+    Any turn of the branch, UUID; absent: the current branch, the one in which the last question was asked. Below the
+    turn, the branch goes on with the turns asked last.
+    """
+
 
 default_message_pool.register_message("parley.session.v1", "ListMessagesRequest", ListMessagesRequest)
 
@@ -533,6 +539,17 @@ class Message(betterproto2.Message):
     What an answer cost; absent for questions.
     """
 
+    parent_turn_id: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
+    """
+    The turn before this one in its branch, UUID; empty for the first.
+    """
+
+    sibling_turn_ids: "list[str]" = betterproto2.field(11, betterproto2.TYPE_STRING, repeated=True)
+    """
+    The turns that stand in this place, oldest first, this one's among them; more than one once the question was
+    edited or answered again.
+    """
+
 
 default_message_pool.register_message("parley.session.v1", "Message", Message)
 
@@ -576,6 +593,9 @@ default_message_pool.register_message("parley.session.v1", "MessageAppended", Me
 class OpenTurnRequest(betterproto2.Message):
     """
     The question of a new turn.
+
+    Oneofs:
+        - place: Where the turn stands; absent: after the last turn of the current branch.
     """
 
     turn_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
@@ -598,6 +618,16 @@ class OpenTurnRequest(betterproto2.Message):
     How many earlier messages to return at most, 0 to 100, the last ones.
     """
 
+    follows_turn_id: "str | None" = betterproto2.field(5, betterproto2.TYPE_STRING, optional=True, group="place")
+    """
+    After this turn, UUID.
+    """
+
+    replaces_turn_id: "str | None" = betterproto2.field(6, betterproto2.TYPE_STRING, optional=True, group="place")
+    """
+    Beside this turn, UUID.
+    """
+
 
 default_message_pool.register_message("parley.session.v1", "OpenTurnRequest", OpenTurnRequest)
 
@@ -615,7 +645,7 @@ class OpenTurnResponse(betterproto2.Message):
 
     history: "list[Message]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
     """
-    What was said before it in the conversation, oldest first: turns that had ended, about 2 MB at most.
+    What was said before it in its branch, oldest first: turns that had ended, about 2 MB at most.
     """
 
 
@@ -805,8 +835,8 @@ class SessionServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "ListMessagesResponse":
         """
-        The messages of a conversation, oldest first.
-        Refusals: CONVERSATION_NOT_FOUND, PAGE_TOKEN_INVALID.
+        The messages of one branch of a conversation, oldest first.
+        Refusals: CONVERSATION_NOT_FOUND, TURN_NOT_FOUND, PAGE_TOKEN_INVALID.
         """
 
         return await self._unary_unary(
@@ -838,7 +868,8 @@ class TurnRecordServiceStub(betterproto2_grpclib.ServiceStub):
         """
         Saves the question and returns what was said before it. A repeat with the same turn_id and text saves
         nothing twice.
-        Refusals: CONVERSATION_NOT_FOUND, REQUEST_ID_REUSED (same turn_id, other content).
+        Refusals: CONVERSATION_NOT_FOUND, TURN_NOT_FOUND (the turn to follow or replace), REQUEST_ID_REUSED (same
+        turn_id, other content).
         """
 
         return await self._unary_unary(

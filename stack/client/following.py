@@ -1,0 +1,170 @@
+"""One turn, followed to its end over as many calls as it takes.
+
+Before the turn is known, a broken call is repeated with the same request_id, which joins the turn that the first one
+may have made; from then on the turn is resumed after the last event that came. So no word is lost or repeated.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, suppress
+
+from grpclib.const import Status
+from grpclib.exceptions import GRPCError, StreamTerminatedError
+
+from parley_sdk.parley.chat.v1 import (
+    CancelTurnRequest,
+    ChatServiceStub,
+    GetTurnRequest,
+    ResumeTurnRequest,
+    StartTurnRequest,
+    TextDelta,
+    TurnCompletion,
+    TurnEvent,
+    TurnRewound,
+    TurnState,
+)
+from parley_sdk.parley.session.v1 import ListMessagesRequest, SessionServiceStub
+from stack.client.account import signed_in
+from stack.client.edge import CALL_TIMEOUT_S, Edge, errors, reason_of
+
+LONGEST_BREAK_S = 60.0
+"""How long a turn is asked for again without anything new."""
+SILENCE_S = 30.0
+"""A stream without an event for so long may be dead without having said so; asking again costs nothing."""
+_TURN_TIMEOUT_S = 330.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
+_PASSING = {
+    "SERVICE_UNAVAILABLE",
+    "RECORD_UNAVAILABLE",
+    "CONVERSATION_UNAVAILABLE",
+    "TURN_LOG_UNAVAILABLE",
+    "RATE_LIMITED",
+    "TOKEN_EXPIRED",
+    # The log lost its tail; the replica that runs the turn is writing it again.
+    "SEQUENCE_BEYOND_LOG",
+}
+"""Refusals of a turn that goes on all the same."""
+_BROKEN = {Status.UNAVAILABLE, Status.CANCELLED, Status.INTERNAL, Status.UNKNOWN, Status.DEADLINE_EXCEEDED}
+"""What a cut connection leaves behind; only without a reason of the mesh."""
+
+
+class Following:
+    """The turn of a request. `events` once; `cancel` at any time."""
+
+    def __init__(self, edge: Edge, request: StartTurnRequest) -> None:
+        self._edge, self._request = edge, request
+        self._turn_id = ""
+        self._last = 0
+        self._text = ""
+        self._said = False
+
+    async def events(self) -> AsyncIterator[TurnEvent]:
+        """Every event to the end; raises what refused the turn, or what last broke it when it stays broken."""
+        clock = asyncio.get_running_loop().time
+        heard_s, pause_s = clock(), _FIRST_PAUSE_S
+        while True:
+            try:
+                async with aclosing(self._attempt()) as attempt:
+                    async for event in attempt:
+                        yield event
+                        if any(last is not None for last in (event.completed, event.failed, event.cancelled)):
+                            return
+                        heard_s, pause_s = clock(), _FIRST_PAUSE_S
+            except (GRPCError, StreamTerminatedError, OSError) as error:  # TimeoutError is an OSError
+                if not self._passes(error) or clock() - heard_s > LONGEST_BREAK_S:
+                    raise
+            if clock() - heard_s > _TURN_TIMEOUT_S:
+                raise TimeoutError
+            self._say_once()
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  # spreads clients, guards nothing
+            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+
+    async def cancel(self) -> None:
+        """Stop the turn, if it is known already; a mesh that can't be reached stops it when nobody reads it."""
+        if self._turn_id:
+            with suppress(GRPCError, StreamTerminatedError, OSError):
+                async with signed_in(self._edge) as (channel, metadata):
+                    request = CancelTurnRequest(turn_id=self._turn_id)
+                    await ChatServiceStub(channel, metadata=metadata).cancel_turn(request, timeout=CALL_TIMEOUT_S)
+
+    async def _attempt(self) -> AsyncGenerator[TurnEvent, None]:
+        # A connection and a token of its own: either may be what broke.
+        async with signed_in(self._edge) as (channel, metadata):
+            chat = ChatServiceStub(channel, metadata=metadata)
+            try:
+                async for event in _within(SILENCE_S, self._call(chat)):
+                    self._turn_id, self._last = event.turn_id, event.sequence
+                    if event.rewound is not None:  # an empty message is false
+                        self._text = ""
+                    elif event.text_delta is not None:
+                        self._text += event.text_delta.text
+                    yield event
+            except GRPCError as error:
+                if reason_of(error) != "TURN_NOT_RESUMABLE":
+                    raise
+                async for event in self._from_record(chat, SessionServiceStub(channel, metadata=metadata)):
+                    yield event
+
+    async def _call(self, chat: ChatServiceStub) -> AsyncIterator[TurnEvent]:
+        if self._turn_id:
+            again = ResumeTurnRequest(turn_id=self._turn_id, after_sequence=self._last)
+            async for resumed in chat.resume_turn(again, timeout=_TURN_TIMEOUT_S):
+                if resumed.event is not None:
+                    yield resumed.event
+        else:
+            async for started in chat.start_turn(self._request, timeout=_TURN_TIMEOUT_S):
+                if started.event is not None:
+                    yield started.event
+
+    async def _from_record(self, chat: ChatServiceStub, sessions: SessionServiceStub) -> AsyncIterator[TurnEvent]:
+        """The rest of a turn that ran without its log, once it has ended. Ends early while the turn runs."""
+        request = GetTurnRequest(turn_id=self._turn_id)
+        turn = (await chat.get_turn(request, timeout=CALL_TIMEOUT_S)).turn
+        if turn is None or turn.state == TurnState.RUNNING:
+            return
+        text = await self._saved(sessions, turn.conversation_id, turn.message_id) if turn.message_id else ""
+        if not text.startswith(self._text):
+            yield TurnEvent(turn_id=turn.id, rewound=TurnRewound())
+            self._text = ""
+        if rest := text.removeprefix(self._text):
+            yield TurnEvent(turn_id=turn.id, text_delta=TextDelta(text=rest))
+        if turn.state == TurnState.COMPLETED:
+            yield TurnEvent(turn_id=turn.id, completed=TurnCompletion(message_id=turn.message_id))
+        raise GRPCError(Status.ABORTED, "The turn was stopped, or failed; these are the words that came.")
+
+    async def _saved(self, sessions: SessionServiceStub, conversation_id: str, message_id: str) -> str:
+        request = ListMessagesRequest(conversation_id=conversation_id, page_size=100, branch_turn_id=self._turn_id)
+        while True:
+            page = await sessions.list_messages(request, timeout=CALL_TIMEOUT_S)
+            for message in page.messages:
+                if message.id == message_id:
+                    return message.text
+            if not page.next_page_token:
+                return ""
+            request.page_token = page.next_page_token
+
+    def _passes(self, error: Exception) -> bool:
+        if not isinstance(error, GRPCError):
+            # Nobody answers the first call of all: there is no mesh, which is better said at once.
+            return bool(self._turn_id) or not isinstance(error, ConnectionRefusedError)
+        reason = reason_of(error)
+        if reason:
+            return bool(self._turn_id) and reason in _PASSING
+        return error.status in _BROKEN
+
+    def _say_once(self) -> None:
+        if not self._said:
+            self._said = True
+            errors.print("The connection to the mesh broke; going on as soon as it is back ...", style="yellow")
+
+
+async def _within(silence_s: float, events: AsyncIterator[TurnEvent]) -> AsyncIterator[TurnEvent]:
+    """The same events; raises TimeoutError when none comes for so long."""
+    while True:
+        try:
+            async with asyncio.timeout(silence_s):
+                event = await anext(events)
+        except StopAsyncIteration:
+            return
+        yield event

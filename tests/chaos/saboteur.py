@@ -1,0 +1,168 @@
+"""Breaks things, from a seed: kills with -9, stops and continues processes, cuts and freezes links, at random times or
+at the very moment when some client passes a named point of its turn.
+"""
+
+import asyncio
+import random
+import signal
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from tests.chaos.mesh import ChaosMesh
+
+KILLS = {
+    "chat-1": 8,
+    "chat-2": 8,
+    "session-1": 3,
+    "session-2": 3,
+    "knowledge-1": 2,
+    "auth-1": 2,
+    "envoy": 3,
+    "nats": 2,
+    "valkey": 3,
+    "valkey-lost": 2,
+    "postgres": 2,
+    "triton": 2,
+}
+"""Weights. valkey-lost: killed, and its files removed."""
+PAUSES = {"chat-1": 4, "chat-2": 4, "session-1": 2, "envoy": 1, "nats": 1, "valkey": 2, "postgres": 1, "triton": 1}
+LINKS = {"edge": 3, "triton": 2, "valkey": 3, "postgres": 2, "nats": 1, "session-1": 1, "knowledge-1": 1}
+MOMENTS = ("started", "sources", "first-word", "text_delta", "usage", "completed", "cancel")
+"""Points of a turn as clients see them."""
+_PAUSE_S, _CUT_S = (0.3, 4.0), (0.1, 3.0)
+_READY_AGAIN_S, _MOMENT_S = 60.0, 3.0
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What to break, how long (for pauses and links), and when: after `wait_s`, then at `moment`, if one is named."""
+
+    kind: str  # kill, pause, cut, freeze
+    target: str
+    hold_s: float
+    wait_s: float
+    moment: str = ""
+
+    def __str__(self) -> str:
+        held = f" for {self.hold_s:.1f} s" if self.kind != "kill" else ""
+        return f"{self.kind} {self.target}{held}{f' at {self.moment}' if self.moment else ''}"
+
+
+@dataclass
+class Struck:
+    """A fault as it happened; over when the part was ready, or the link whole, again."""
+
+    fault: Fault
+    at_s: float
+    over_s: float | None = None
+
+
+def plan(seed: int, kills: int, mean_wait_s: float) -> list[Fault]:
+    """`kills` kills, and about two other faults for every three of them."""
+    rng = random.Random(seed)
+    faults: list[Fault] = []
+    done = 0
+    while done < kills:
+        kind = rng.choices(("kill", "pause", "cut", "freeze"), (60, 20, 12, 8))[0]
+        weights = {"kill": KILLS, "pause": PAUSES}.get(kind, LINKS)
+        target = rng.choices(list(weights), list(weights.values()))[0]
+        hold_s = rng.uniform(*(_PAUSE_S if kind == "pause" else _CUT_S))
+        moment = rng.choice(MOMENTS) if rng.random() < 0.3 else ""
+        faults.append(Fault(kind, target, hold_s, rng.uniform(0.2, 1.8) * mean_wait_s, moment))
+        done += kind == "kill"
+    return faults
+
+
+class Moments:
+    """Where clients say which point of a turn they pass, and the saboteur waits for it."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, asyncio.Event] = {}
+
+    def passed(self, moment: str) -> None:
+        if event := self._waiting.get(moment):
+            event.set()
+
+    async def next(self, moment: str, within_s: float) -> None:
+        """When somebody passes it, or when it takes too long."""
+        event = self._waiting[moment] = asyncio.Event()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await event.wait()
+
+
+class Saboteur:
+    """Works the plan off; `journal` is what came of it."""
+
+    def __init__(self, mesh: ChaosMesh, faults: Sequence[Fault], moments: Moments, say: bool = True) -> None:
+        self._mesh, self._faults, self._moments, self._say = mesh, faults, moments, say
+        self._clock = asyncio.get_running_loop().time
+        self.journal: list[Struck] = []
+        self._began_s = self._clock()
+        self._healing: set[asyncio.Task[None]] = set()
+
+    @property
+    def kills(self) -> int:
+        return sum(struck.fault.kind == "kill" for struck in self.journal)
+
+    async def work(self) -> None:
+        """Until the plan is done and everything is healed."""
+        try:
+            for fault in self._faults:
+                await asyncio.sleep(fault.wait_s)
+                part = fault.target.removesuffix("-lost")
+                if fault.kind in ("kill", "pause"):
+                    await self._mesh.until_ready(part, within_s=_READY_AGAIN_S)
+                if fault.moment:
+                    await self._moments.next(fault.moment, _MOMENT_S)
+                self._strike(fault, part)
+            if self._healing:
+                await asyncio.wait(self._healing, timeout=_READY_AGAIN_S)
+        finally:
+            for task in self._healing:
+                task.cancel()
+            await asyncio.gather(*self._healing, return_exceptions=True)
+
+    def _strike(self, fault: Fault, part: str) -> None:
+        struck = Struck(fault, self._clock())
+        self.journal.append(struck)
+        if self._say:
+            print(f"  {struck.at_s - self._began_s:6.1f} s  {fault}", flush=True)
+        if fault.kind == "kill":
+            restarts = self._mesh.parts()[part]["restarts"]
+            self._mesh.signal(part, signal.SIGKILL)
+            if fault.target != part:
+                self._mesh.lose_turn_logs()
+            healing = self._restarted(struck, part, restarts)
+        elif fault.kind == "pause":
+            self._mesh.signal(part, signal.SIGSTOP)
+            healing = self._continued(struck, part)
+        else:
+            link = self._mesh.links[part]
+            link.cut() if fault.kind == "cut" else link.freeze()
+            healing = self._mended(struck, part)
+        task = asyncio.create_task(healing)
+        self._healing.add(task)
+        task.add_done_callback(self._healing.discard)
+
+    async def _restarted(self, struck: Struck, part: str, restarts: int) -> None:
+        found = self._mesh.parts()[part]
+        while found["restarts"] == restarts or found["state"] != "ready":
+            await asyncio.sleep(0.05)
+            found = self._mesh.parts()[part]
+        struck.over_s = self._clock()
+
+    async def _continued(self, struck: Struck, part: str) -> None:
+        try:
+            await asyncio.sleep(struck.fault.hold_s)
+        finally:
+            self._mesh.signal(part, signal.SIGCONT)
+            struck.over_s = self._clock()
+
+    async def _mended(self, struck: Struck, part: str) -> None:
+        try:
+            await asyncio.sleep(struck.fault.hold_s)
+        finally:
+            self._mesh.links[part].mend()
+            struck.over_s = self._clock()

@@ -1,0 +1,21 @@
+"""The short form of `make chaos`: about three minutes, everything broken at least once or twice."""
+
+import os
+import secrets
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.__main__ import chaos
+from tests.chaos.report import passed, table
+from tests.chaos.run import Load
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(600)
+async def test_no_turn_is_lost_doubled_or_changed_while_everything_breaks(tmp_path: Path) -> None:
+    seed = int(os.environ.get("CHAOS_SEED") or secrets.randbelow(10**6))
+    print(f"seed {seed}")
+    load = Load(turns=150, users=20, seed=seed, at_most_s=300)
+    outcome, violations = await chaos(load, kills=45, mean_wait_s=1.5, data_dir=tmp_path / "mesh")
+    assert passed(outcome, violations), f"seed {seed}\n{table(outcome, violations)}"

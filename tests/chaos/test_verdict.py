@@ -1,0 +1,112 @@
+"""Each check of the verdict fails when what it looks for is there, and only then: shown on an edge that is wrong on
+purpose, and with clients that are.
+"""
+
+import pytest
+
+from tests.chaos.fake_edge import FakeEdge, serving
+from tests.chaos.people import Size
+from tests.chaos.reader import Patience
+from tests.chaos.report import passed, table
+from tests.chaos.run import Load, Outcome, run
+from tests.chaos.saboteur import Fault, Moments, Struck, plan
+from tests.chaos.seen import Break
+from tests.chaos.verdict import (
+    AGREE,
+    CHARGED,
+    DOUBLED,
+    LOST,
+    RUNNING,
+    SEQUENCE,
+    TEXT,
+    UNASKED,
+    UNDEFINED,
+    UNRESUMED,
+    Violation,
+    judge,
+)
+
+PATIENCE = Patience(silence_before_text_s=0.3, silence_s=0.3, in_all_s=0.6, pauses_s=(0.01,))
+
+
+async def outcome_of(edge: FakeEdge, *client_flaws: str, turns: int = 16) -> tuple[Outcome, list[Violation]]:
+    load = Load(turns, 6, 1, Size((15, 30), (10, 40), 0.0, (0.0, 0.05), (0.0, 0.01)), PATIENCE, frozenset(client_flaws))
+    async with serving(edge, load.users) as users:
+        outcome = await run(users, load, Moments(), None, settle_s=0.2)
+    return outcome, judge(outcome.stories, outcome.record)
+
+
+async def test_an_edge_that_only_breaks_off_streams_passes() -> None:
+    outcome, violations = await outcome_of(FakeEdge(), turns=60)
+    assert not violations, table(outcome, violations)
+    assert not outcome.unfinished
+    streams = [stream for story in outcome.stories for stream in story.streams]
+    assert any(stream.breaks for stream in streams)
+    assert any(step.kind == "rewound" for stream in streams for step in stream.steps)
+    assert {story.manner for story in outcome.stories} == {"plain", "copies", "late", "cancel", "slow", "leaver"}
+    assert {end.end.WhichOneof("event") for end in streams if end.end} == {"completed", "cancelled"}
+
+
+@pytest.mark.parametrize(
+    ("flaw", "check"),
+    [
+        ("the question is lost", LOST),
+        ("the answer is lost", LOST),
+        ("the question stands twice", DOUBLED),
+        ("two answers", DOUBLED),
+        ("a copy makes a second turn", DOUBLED),
+        ("resume skips", SEQUENCE),
+        ("resume repeats", SEQUENCE),
+        ("a number is left out", SEQUENCE),
+        ("a reader is told otherwise", AGREE),
+        ("a word is wrong", TEXT),
+        ("the saved answer lacks a word", TEXT),
+        ("resume is refused", UNRESUMED),
+        ("resume is silent", UNRESUMED),
+        ("cancel leaves it running", UNRESUMED),
+        ("stopped for no reason", UNASKED),
+        ("the turn hangs", RUNNING),
+        ("charged twice", CHARGED),
+    ],
+)
+async def test_a_wrong_edge_is_found_out(flaw: str, check: str) -> None:
+    _, violations = await outcome_of(FakeEdge(flaw))
+    assert check in {violation.check for violation in violations}, flaw
+
+
+@pytest.mark.parametrize(
+    ("flaw", "check"), [("drop", SEQUENCE), ("repeat", SEQUENCE), ("misread", TEXT), ("lazy", UNRESUMED)]
+)
+async def test_a_wrong_client_is_found_out(flaw: str, check: str) -> None:
+    _, violations = await outcome_of(FakeEdge(), flaw)
+    assert check in {violation.check for violation in violations}, flaw
+
+
+async def test_a_failure_without_a_reason_is_found_out() -> None:
+    outcome, _ = await outcome_of(FakeEdge())
+    stream = outcome.stories[0].streams[0]
+    stream.undefined.append("INTERNAL: it fell over")
+    assert [violation.check for violation in judge(outcome.stories, outcome.record)] == [UNDEFINED]
+
+
+async def test_a_slow_recovery_fails_the_run() -> None:
+    outcome, violations = await outcome_of(FakeEdge())
+    outcome.journal.append(Struck(Fault("kill", "chat-1", 0.0, 0.0), at_s=100.0, over_s=103.0))
+    stream = outcome.stories[0].streams[0]
+    stream.breaks.append(Break(since_s=99.9, why="killed", over_s=101.0))
+    assert passed(outcome, violations)
+    stream.breaks.append(Break(since_s=99.9, why="killed", over_s=103.0))
+    assert not passed(outcome, violations)
+
+
+async def test_what_the_harness_could_not_finish_fails_the_run() -> None:
+    outcome, violations = await outcome_of(FakeEdge())
+    assert passed(outcome, violations)
+    outcome.unfinished.append("user 1 did not finish")
+    assert not passed(outcome, violations)
+
+
+def test_the_plan_comes_from_the_seed_alone() -> None:
+    assert plan(7, 300, 1.0) == plan(7, 300, 1.0)
+    assert plan(7, 300, 1.0) != plan(8, 300, 1.0)
+    assert sum(fault.kind == "kill" for fault in plan(7, 300, 1.0)) == 300

@@ -1,0 +1,81 @@
+"""`parley ask` on an edge that breaks off its streams: what the person reads, and what Ctrl-C does."""
+
+import asyncio
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from parley.chat.v1.turn_pb2 import TurnState
+from stack import programs
+from tests.chaos.fake_edge import FakeEdge, listening
+
+ANSWER = " ".join(str(number) for number in range(1, 41))
+QUESTION = "tokens=40 tokens_per_s=0"
+NOTE = "The connection to the mesh broke"
+AGAIN = "The answer starts again:"
+
+
+async def asking(address: str, folder: Path) -> asyncio.subprocess.Process:
+    """`parley ask` as somebody who is signed in at that edge."""
+    (folder / "endpoints.json").write_text(json.dumps({"edge": {"http": f"http://{address}"}}))
+    session = {"access_token": "a.b.c", "access_expires_at_s": time.time() + 3600, "refresh_token": "-"}
+    (folder / "client-session.json").write_text(json.dumps(session))
+    return await asyncio.create_subprocess_exec(
+        programs.script("parley"),
+        "ask",
+        f"--data-dir={folder}",
+        "--model=echo",
+        QUESTION,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+async def asked(edge: FakeEdge, folder: Path) -> tuple[int | None, str, str]:
+    """Exit status, what was printed, what was said beside it."""
+    async with listening(edge) as address:
+        process = await asking(address, folder)
+        out, err = await asyncio.wait_for(process.communicate(), 30)
+    return process.returncode, out.decode(), err.decode()
+
+
+async def test_no_word_is_lost_or_repeated_and_the_break_is_told_once(tmp_path: Path) -> None:
+    status, out, err = await asked(FakeEdge(breaks=1.0, break_after=8, rewinds=0.0), tmp_path)
+    assert (status, out.splitlines()[0]) == (0, ANSWER), err
+    assert err.count(NOTE) == 1
+
+
+async def test_an_unbroken_stream_says_nothing(tmp_path: Path) -> None:
+    status, out, err = await asked(FakeEdge(breaks=0.0, rewinds=0.0), tmp_path)
+    assert (status, out.splitlines()[0], err) == (0, ANSWER, "")
+
+
+async def test_a_rewound_answer_is_said_to_start_again(tmp_path: Path) -> None:
+    status, out, _ = await asked(FakeEdge(breaks=0.0, rewinds=1.0), tmp_path)
+    before, _, after = out.partition(AGAIN)
+    assert status == 0
+    assert ANSWER.startswith(before.split("\n")[0])
+    assert after.split("\n")[2] == ANSWER
+
+
+async def test_ctrl_c_stops_the_turn(tmp_path: Path) -> None:
+    edge = FakeEdge("waits for the stop", breaks=0.0, rewinds=0.0)
+    async with listening(edge) as address:
+        process = await asking(address, tmp_path)
+        assert process.stdout
+        await asyncio.wait_for(process.stdout.readuntil(b"7"), 30)
+        process.send_signal(signal.SIGINT)
+        _, err = await asyncio.wait_for(process.communicate(), 30)
+        assert edge.states == [TurnState.TURN_STATE_CANCELLED]
+    assert process.returncode == 130
+    assert b"Traceback" not in err
+
+
+@pytest.mark.parametrize("flaw", ["resume is refused"])
+async def test_a_turn_that_is_gone_is_a_refusal_not_a_break(flaw: str, tmp_path: Path) -> None:
+    status, _, err = await asked(FakeEdge(flaw, breaks=1.0, break_after=8, rewinds=0.0), tmp_path)
+    assert status == 1
+    assert "no such turn" in err
