@@ -45,12 +45,12 @@ class Journal:
         self._lost: TurnTaken | None = None
 
     @property
-    def behind(self) -> bool:
-        """Whether the log lacks entries, or did when it was last looked at."""
-        return self._behind
+    def whole(self) -> bool:
+        """Whether the log has all that was ever shown of the turn, as far as is known."""
+        return not self._behind and self._marked is not None
 
     async def begin(self) -> None:
-        """Start with an empty log; without the log if it can't be reached."""
+        """Get ready for the first event; without the log if it can't be reached."""
         try:
             await self._log.begin(self._turn.id)
         except Unavailable:

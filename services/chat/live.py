@@ -9,6 +9,7 @@ a cursor and slows nobody.
 import asyncio
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Protocol
@@ -31,12 +32,12 @@ class TurnLog(Protocol):
         """Names the life of the store since it last started, which may have lost the ends of logs; None: not known."""
 
     async def begin(self, turn_id: UUID) -> None:
-        """Make the log empty."""
+        """Get ready for the first entry of a turn."""
 
     async def append(self, turn_id: UUID, after: int, entries: Sequence[Entry]) -> None:
         """Write entries where the log ends with the number `after`; done when they can be read.
 
-        Raises LogBehind, or TurnTaken.
+        Of what stands before a Rewound, the log keeps the first entry alone. Raises LogBehind, or TurnTaken.
         """
 
     async def read(self, turn_id: UUID, after: int, *, wait_s: float = 0) -> list[Entry]:
@@ -102,6 +103,11 @@ class LiveTurn:
         self._news = asyncio.Event()
 
     @property
+    def refused(self) -> bool:
+        """Whether the readers' calls end by an error."""
+        return self._error is not None
+
+    @property
     def age_s(self) -> float:
         """Seconds since the turn was asked for, or taken over, here."""
         return asyncio.get_running_loop().time() - self._began_s
@@ -145,6 +151,14 @@ class LiveTurn:
         await self._stopping.wait()
         assert self.wish
         return self.wish
+
+    async def reaches(self, sequence: int, within_s: float) -> bool:
+        """Whether so high a number was given out, or is within the time, as when the turn is about to be rewound."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while self.last < sequence and not self.over:
+                    await self._news.wait()
+        return self.last >= sequence
 
     def join(self) -> None:
         """One more reader."""

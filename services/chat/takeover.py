@@ -1,8 +1,8 @@
 """What the log of a turn tells a replica that goes on with it.
 
 The words since the last `rewound` are what the readers have; the model continues them. `sources` fix the numbers and
-titles of the passages, `usage` how the turn was about to end. A log that may have lost its end is not believed: the
-turn is rewound, and the whole answer is made again.
+titles of the passages, `usage` how the turn was about to end. A log that may have lost its end, or still holds a try
+that failed, is not believed: the turn is rewound, and the whole answer is made again.
 """
 
 from collections.abc import Iterable
@@ -36,7 +36,7 @@ class Recovered:
     usage: Usage = field(default_factory=Usage)
     ending: End | None = None  # how it was about to end
     end: End | None = None
-    rewind: bool = False  # readers may have seen more than this: it is void
+    rewind: bool = False  # readers may have seen more than this, or an earlier try: it is void
 
 
 def recovered(entries: Iterable[Entry]) -> Recovered:
@@ -69,11 +69,12 @@ async def all_entries(log: TurnLog, turn: Turn) -> list[Entry]:
 
 
 async def recover(turn: Turn, log: TurnLog) -> tuple[Recovered, list[Entry]]:
-    """How far the turn had come, with its entries."""
+    """How far the turn had come, with its entries that are not void."""
     try:
         entries = await all_entries(log, turn)
+        await log.last(turn.id)  # tells, if the store was lost while nobody asked, its present incarnation
     except Unavailable:
         return Recovered(started=True, rewind=True), []
     if turn.log_incarnation is None or turn.log_incarnation != log.incarnation:
-        return Recovered(started=True, rewind=True), entries
+        return Recovered(started=True, rewind=True), entries[:1]
     return recovered(entries), entries

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Set
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Protocol
 from uuid import UUID, uuid4
 
@@ -40,18 +41,21 @@ _RETRY_AFTER_S = 5.0
 
 @dataclass(frozen=True)
 class Claim:
-    """Whose turn a request has become."""
+    """Whose turn a request has become, and what the record says of it."""
 
     turn_id: UUID
     ours: bool  # this claim made the turn, or made a failed one start again
     same_content: bool
+    runs: int
+    create_time: datetime
+    log_incarnation: str | None
 
 
 class TurnRecords(RunRecords, Protocol):
     """The record of turns. Each method raises Unavailable when it can't be reached."""
 
     async def claim(self, turn: Turn, digest: bytes, open_turns: int) -> Claim | None:
-        """Make the turn of a request, unless it has one. One that failed before anything was saved starts again.
+        """Make the turn of a request, unless it has one. One that failed before anything was saved is tried again.
 
         None when the user has `open_turns` running ones.
         """
@@ -144,8 +148,8 @@ class Turns:
         self._check_readers(asker)
         key = (asker.tenant_id, asker.user_id, question.request_id)
         digest = question.digest()
-        if key in self._asked:
-            live, asked = self._asked[key]
+        live, asked = self._asked.get(key, (None, digest))
+        if live and not live.refused:  # else the record is asked, again
             if asked != digest:
                 raise _reused()
         else:
@@ -155,6 +159,7 @@ class Turns:
                 asker=asker,
                 question=question,
                 model=model,
+                create_time=self._means.clock(),
                 time_left_s=self._rules.deadline_s,
                 log_incarnation=self._log.incarnation,
             )
@@ -174,7 +179,7 @@ class Turns:
                 raise turn_not_found()
             await self._check_log(record, after)
             live = self._live.get(key)
-        elif after > live.last:
+        elif not await live.reaches(after, _CATCHING_UP_S):
             raise _beyond(live.last)
         if live is None:
             live = self._live[key] = self._new(turn_id, None, runs_here=False)
@@ -265,9 +270,15 @@ class Turns:
         self._runs.ids.add(turn.run_id)
         try:
             claim = await self._claim(turn, digest)
-            turn = replace(turn, id=claim.turn_id)
+            turn = replace(
+                turn,
+                id=claim.turn_id,
+                create_time=claim.create_time,
+                runs=claim.runs,
+                log_incarnation=claim.log_incarnation,
+            )
             live.turn_id = turn.id
-            live.runs_here = claim.ours
+            live.runs_here = claim.ours and claim.runs == 1  # else once it is known what it had shown
             key = (turn.asker.tenant_id, turn.asker.user_id, turn.id)
             if claim.ours:
                 self._live[key] = live
@@ -280,7 +291,8 @@ class Turns:
             self._runs.ids.discard(turn.run_id)
             live.refuse(error)
         finally:
-            del self._asked[request]
+            if self._asked[request][0] is live:
+                del self._asked[request]
 
     async def _claim(self, turn: Turn, digest: bytes) -> Claim:
         limit = self._rules.open_turns

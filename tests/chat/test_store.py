@@ -32,7 +32,7 @@ from services.chat.turn import (
 from services.chat.turns import TurnRecords
 from services.shared.errors import Reason
 from services.shared.postgres.database import Database
-from tests.chat.conftest import a_question, an_asker
+from tests.chat.conftest import a_question, a_turn, an_asker
 from tests.chat.fakes import FakeTurnRecords
 
 DIGEST = b"\1" * 32
@@ -87,12 +87,6 @@ async def outbox(database: Database, asker: Asker) -> list[dict]:
         await connection.close()
 
 
-def a_turn(asker: Asker | None = None) -> Turn:
-    return Turn(
-        id=uuid4(), run_id=uuid4(), asker=asker or an_asker(), question=a_question(), model="chat", time_left_s=60.0
-    )
-
-
 def a_copy_of(turn: Turn) -> Turn:
     """The same request, as it arrives again."""
     return replace(turn, id=uuid4(), run_id=uuid4())
@@ -101,9 +95,10 @@ def a_copy_of(turn: Turn) -> Turn:
 async def test_a_new_request_is_ours(record: Record) -> None:
     turn = a_turn()
     claim = await record.turns.claim(turn, DIGEST, CAP)
-    assert (claim.turn_id, claim.ours, claim.same_content) == (turn.id, True, True)
+    assert (claim.turn_id, claim.ours, claim.same_content, claim.runs) == (turn.id, True, True, 1)
     found = await record.turns.find(turn.asker, turn.id)
     assert found
+    assert found.create_time == claim.create_time
     assert (found.conversation_id, found.model, found.end) == (turn.question.conversation_id, "chat", None)
 
 
@@ -189,17 +184,19 @@ async def test_a_turn_that_failed_with_nothing_saved_starts_again(record: Record
     assert isinstance(found.end, Completed)
 
 
-async def test_a_second_try_that_is_released_stays_failed(record: Record) -> None:
-    turn = a_turn()
-    await record.turns.claim(turn, DIGEST, CAP)
-    await record.turns.finish(turn, FAILED, Usage(), None, None)
-    again = replace(a_copy_of(turn), id=turn.id)
-    assert (await record.turns.claim(again, DIGEST, CAP)).ours
-    await record.turns.release(again)
+async def test_a_second_try_does_not_believe_the_log_of_the_first(record: Record) -> None:
+    turn = replace(a_turn(), log_incarnation="life 1")
+    first = await record.turns.claim(turn, DIGEST, CAP)
+    await record.turns.finish(turn, FAILED, Usage(), None, NOW)
+    await record.turns.renew(60)
+    again = await record.turns.claim(a_copy_of(turn), DIGEST, CAP)
+    assert (again.runs, again.create_time) == (2, first.create_time)
     found = await record.turns.find(turn.asker, turn.id)
-    assert found
-    assert isinstance(found.end, Failed)
-    assert (await record.turns.claim(a_copy_of(turn), DIGEST, CAP)).ours
+    assert (found.end, found.first_text_time) == (None, None)
+    await record.turns.retire()
+    await record.other.renew(60)
+    (taken_over,) = await taken(record.other, turn)
+    assert (taken_over.runs, taken_over.log_incarnation) == (3, None)
 
 
 @pytest.mark.parametrize("end", [Completed(FinishReason.STOP), Cancelled()], ids=str)
@@ -252,7 +249,8 @@ async def test_a_turn_of_a_dead_replica_is_taken_once_with_all_that_it_needs(rec
     (again,) = await taken(record.other, turn)
     assert again.run_id != turn.run_id
     assert 50 < again.time_left_s <= 60
-    assert again == replace(turn, run_id=again.run_id, runs=2, time_left_s=again.time_left_s)
+    create_time = (await record.turns.find(turn.asker, turn.id)).create_time
+    assert again == replace(turn, run_id=again.run_id, runs=2, create_time=create_time, time_left_s=again.time_left_s)
     assert await taken(record.other, turn) == []
 
 
