@@ -179,7 +179,7 @@ class Answer:
 
     async def _rewind(self) -> None:
         if not self._live.entries:
-            await self._journal.write(self._started())
+            await self._journal.write(self._started(), sequence=1)
         await self._journal.write(Rewound(), sequence=self._turn.runs * REWOUND_STEP)
 
     def _started(self) -> Started:

@@ -34,10 +34,13 @@ class TurnLog(Protocol):
     async def begin(self, turn_id: UUID) -> None:
         """Get ready for the first entry of a turn."""
 
-    async def append(self, turn_id: UUID, after: int, entries: Sequence[Entry]) -> None:
+    async def append(
+        self, turn_id: UUID, after: int, entries: Sequence[Entry], *, incarnation: str | None = None
+    ) -> str | None:
         """Write entries where the log ends with the number `after`; done when they can be read.
 
-        Of what stands before a Rewound, the log keeps the first entry alone. Raises LogBehind, or TurnTaken.
+        Of what stands before a Rewound, the log keeps the first entry alone. Raises LogBehind, or TurnTaken, and
+        Unavailable also in another incarnation than the given one; returns the one that it was done in.
         """
 
     async def read(self, turn_id: UUID, after: int, *, wait_s: float = 0) -> list[Entry]:
@@ -128,7 +131,7 @@ class LiveTurn:
     def run_here(self, entries: Sequence[Entry], return_s: float) -> None:
         """From now on the turn runs here; `entries` are all that there are. Readers get `return_s` to come back."""
         self.runs_here = True
-        self.entries = []
+        self.entries, self.last = [], 0
         if entries:
             self.deliver(entries)
         if not self.readers:

@@ -248,6 +248,11 @@ class TurnBroke(Exception):
     """The turn ended by a defect of ours, which was logged where it happened."""
 
 
+def turn_not_found() -> NotFound:
+    """The refusal for a turn that is not, or is somebody else's."""
+    return NotFound(Reason.TURN_NOT_FOUND, "You have no such turn.")
+
+
 def failure(refusal: Refusal) -> Failed:
     """The event that says why a turn failed."""
     return Failed(refusal.reason, refusal.message[:300])

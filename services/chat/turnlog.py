@@ -76,10 +76,15 @@ class ValkeyTurnLog:
     async def begin(self, turn_id: UUID) -> None:
         await self._look(turn_id, 0)
 
-    async def append(self, turn_id: UUID, after: int, entries: Sequence[Entry]) -> None:
+    async def append(
+        self, turn_id: UUID, after: int, entries: Sequence[Entry], *, incarnation: str | None = None
+    ) -> str | None:
         looked_at = self._looked_at.get(turn_id)
         if looked_at is None or looked_at != self._pipe.connections:
             await self._look(turn_id, after)
+        present = self._pipe.incarnation
+        if incarnation not in (None, present):
+            raise _unavailable()
         commands = [_add(turn_id, entry) for entry in entries]
         if len(entries) > 1 or not isinstance(entries[0].event, TextDelta):
             commands.append(("EXPIRE", _key(turn_id), KEPT_S))
@@ -95,6 +100,7 @@ class ValkeyTurnLog:
                 raise TurnTaken(str(turn_id)) from error
         if isinstance(entries[-1].event, Completed | Failed | Cancelled):
             self._looked_at.pop(turn_id, None)
+        return present
 
     async def last(self, turn_id: UUID) -> Entry | None:
         _, (rows,) = await self._pipe.run(("XREVRANGE", _key(turn_id), "+", "-", "COUNT", 1))

@@ -252,18 +252,22 @@ class FakeTurnLog:
     async def begin(self, turn_id: UUID) -> None:
         self._check()
 
-    async def append(self, turn_id: UUID, after: int, entries: Sequence[Entry]) -> None:
+    async def append(
+        self, turn_id: UUID, after: int, entries: Sequence[Entry], *, incarnation: str | None = None
+    ) -> str | None:
         self.appends.append(len(entries))
         if self.appending:
             await self.appending.wait()
         self._check()
+        if incarnation not in (None, self.incarnation):
+            raise Unavailable(Reason.TURN_LOG_UNAVAILABLE, "started anew")
         log = self.entries[turn_id]
         last = log[-1].sequence if log else 0
         if last < after:
             raise LogBehind(last)
         if entries[0].sequence <= last:
             if [entry.encoded for entry in log[-len(entries) :]] == [entry.encoded for entry in entries]:
-                return
+                return self.incarnation
             raise TurnTaken(str(turn_id))
         async with self._written:
             for entry in entries:
@@ -271,6 +275,7 @@ class FakeTurnLog:
                     del log[1:]
                 log.append(entry)
             self._written.notify_all()
+        return self.incarnation
 
     async def read(self, turn_id: UUID, after: int, *, wait_s: float = 0) -> list[Entry]:
         self._check()

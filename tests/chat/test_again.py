@@ -91,6 +91,36 @@ async def test_a_follower_that_stands_in_the_first_try_is_rewound(one: Chat, oth
     assert followed[2:] == again[1:]
 
 
+async def test_a_copy_that_comes_before_the_second_try_writes_waits_for_it(one: Chat, other: Chat) -> None:
+    asker, question = an_asker(), a_question()
+    first = await failed(one, asker, question)
+    await one.settled()
+    one.log.appending = asyncio.Event()
+    async with one.reading(asker, question):
+        await until(lambda: any(row.end is None for row in one.records.rows.values()))
+        async with other.reading(asker, question) as copy:
+            await until(lambda: copy.last == 3)
+            one.log.appending.set()
+            entries = [entry async for entry in copy.follow()]
+    assert entries[:3] == first[:3]
+    assert kinds(entries)[3] == "Rewound"
+    assert words(entries) == TEXT
+
+
+async def test_a_log_that_knows_the_first_try_alone_does_not_tell_the_end_of_the_second(one: Chat, other: Chat) -> None:
+    asker, question = an_asker(), a_question()
+    first = await failed(one, asker, question)
+    await one.settled()
+    one.log.down = True
+    assert words(await one.ask(asker, question)) == TEXT
+    one.kill()
+    one.log.down = False
+    entries, refused = await other.ask_until_failed(asker, question)
+    assert entries == first[:3]
+    assert isinstance(refused, Refusal)
+    assert refused.reason is Reason.TURN_NOT_RESUMABLE
+
+
 @pytest.mark.parametrize(
     "refusal",
     [NotFound(Reason.CONVERSATION_NOT_FOUND, "gone"), Unavailable(Reason.CONVERSATION_UNAVAILABLE, "down")],

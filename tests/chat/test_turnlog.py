@@ -117,6 +117,17 @@ async def test_a_number_is_written_once(log: TurnLog) -> None:
     assert words(await log.read(turn_id, 0)) == "minetoo"
 
 
+async def test_another_life_of_the_store_is_not_written_to_unasked(log: TurnLog) -> None:
+    turn_id = uuid4()
+    entries = entries_of(turn_id, 1, TextDelta("one"))
+    with pytest.raises(Unavailable):
+        await log.append(turn_id, 0, entries, incarnation="another life")
+    assert await log.read(turn_id, 0) == []
+    life = await log.append(turn_id, 0, entries)
+    assert life == log.incarnation
+    assert await log.append(turn_id, 1, entries_of(turn_id, 2, TextDelta("two")), incarnation=life) == life
+
+
 async def test_an_append_that_is_sent_again_is_done_once(log: TurnLog) -> None:
     turn_id = uuid4()
     entries = entries_of(turn_id, 1, TextDelta("one"))

@@ -645,8 +645,8 @@ default_message_pool.register_message("parley.chat.v1", "TurnCompletion", TurnCo
 @dataclass(eq=False, repr=False)
 class TurnEvent(betterproto2.Message):
     """
-    One step of a turn. The steps of a turn are numbered from 1 without a gap, except that `rewound` may jump ahead;
-    the last one is completed, failed or cancelled.
+    One step of a turn. The steps of a turn are numbered from 1 without a gap, except that `rewound` jumps ahead; the last
+    one is completed, failed or cancelled. No number but 1 is ever given twice; 1 is always `started`.
 
     Oneofs:
         - event: What happened.
@@ -703,7 +703,7 @@ class TurnEvent(betterproto2.Message):
 
     rewound: "TurnRewound | None" = betterproto2.field(10, betterproto2.TYPE_MESSAGE, optional=True, group="event")
     """
-    Words were lost with the log: forget all text so far, the whole answer follows from its beginning.
+    All steps since `started` are void: forget them, the whole answer follows from its sources on.
     """
 
 
@@ -845,7 +845,8 @@ default_message_pool.register_message("parley.chat.v1", "TurnRated", TurnRated)
 @dataclass(eq=False, repr=False)
 class TurnRewound(betterproto2.Message):
     """
-    Forget all text so far. Its sequence is above every number that was ever shown.
+    Words were lost with the log, or the turn had failed before its first word and is tried again. Its sequence is above
+    every number that was ever shown.
     """
 
     pass
@@ -921,7 +922,8 @@ class ChatServiceStub(betterproto2_grpclib.ServiceStub):
     ) -> "AsyncIterator[StartTurnResponse]":
         """
         Asks a question and streams the answer as it is made. A repeat of request_id with the same content
-        joins the turn from its first event. Ending the call does not end the turn; see TurnOptions.reader_grace.
+        joins the turn from its first event; one that failed before its first word is tried again, under the same id.
+        Ending the call does not end the turn; see TurnOptions.reader_grace.
         Refusals: INVALID_FIELD, TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, CONVERSATION_NOT_FOUND, REQUEST_ID_REUSED,
         MODEL_UNKNOWN, PROMPT_TOO_LONG, MODEL_UNAVAILABLE, CONVERSATION_UNAVAILABLE,
         TURN_NOT_FOUND (the turn to follow or replace), TOO_MANY_TURNS, TOO_MANY_READERS, RECORD_UNAVAILABLE,
