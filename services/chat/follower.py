@@ -88,9 +88,11 @@ class Follower:
     async def _as_recorded(self, asker: Asker, live: LiveTurn, entries: Sequence[Entry]) -> list[Entry]:
         """Without the end of a try that failed, when it was not the last one."""
         *entries, failed = entries
-        if (await self._record(asker, live.turn_id)).end == failed.event:
+        record = await self._record(asker, live.turn_id)
+        if record.end == failed.event:
             return [*entries, failed]
-        return [*entries, *await self._log.read(live.turn_id, failed.sequence, wait_s=LOOK_AGAIN_S)]
+        entries += await self._log.read(live.turn_id, failed.sequence, wait_s=LOOK_AGAIN_S)
+        return entries or (self._remainder(live, record) if record.end else [])
 
     def _remainder(self, live: LiveTurn, record: TurnRecord) -> list[Entry]:
         """The end of a turn that its log lacks, from its record; the words stand in the conversation."""
