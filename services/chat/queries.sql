@@ -9,8 +9,7 @@ INSERT INTO turns (
     replica_id, log_incarnation, question, token
 )
 SELECT $1, $2, $3, $4, $5, $6, $7, $8, now() + make_interval(secs => $9), $10, $11, $12, $13
-WHERE (SELECT count(*) FROM turns WHERE tenant_id = $1 AND user_id = $3 AND state = 'running') < $14
-    OR EXISTS (SELECT FROM turns WHERE tenant_id = $1 AND user_id = $3 AND request_id = $4)
+WHERE may_claim($1, $3, $4, $5, $14)
 ON CONFLICT (tenant_id, user_id, request_id) DO UPDATE SET
     (
         state, run_id, runs, run_time, replica_id, log_incarnation, question, token, model, deadline_time,

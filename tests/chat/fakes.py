@@ -384,15 +384,18 @@ class FakeTurnRecords:
         key = (asker.tenant_id, asker.user_id, turn.question.request_id)
         row = self.rows.get(key)
         now_s = _now_s()
+        running = [row for user, row in self.rows.items() if user[:2] == key[:2] and row.end is None]
+        full = len(running) >= open_turns
         if row is None:
-            running = [row for user, row in self.rows.items() if user[:2] == key[:2] and row.end is None]
-            if len(running) >= open_turns:
+            if full:
                 return None
             turn = replace(turn, create_time=datetime.now(UTC))
             self.rows[key] = _Row(turn, digest, self.replica_id, now_s + turn.time_left_s, now_s)
             return _claim(turn, ours=True, same_content=True)
         same = row.digest == digest
         again = same and row.message_id is None and isinstance(row.end, Failed)
+        if again and full:
+            return None
         if again:
             before, row.end, row.cancel_s, row.first_text_time = row.turn, None, None, None
             row.turn = replace(
