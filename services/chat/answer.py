@@ -110,7 +110,7 @@ class Answer:
         self._words = Words(found.text, found.usage)
         self._passages = found.sources.passages if found.sources else ()
         self.opened = found.started  # there is something to end
-        self._first_text_time: datetime | None = None
+        self._first_text_time = found.first_text_time
         self._until_s = asyncio.get_running_loop().time() + turn.time_left_s
 
     async def run(self) -> None:
@@ -211,13 +211,12 @@ class Answer:
 
     async def _write_words(self) -> None:
         words, journal = self._words, self._journal
-        if text := await words.take():
-            await journal.write(TextDelta(text), note=notes.of_usage(words.usage))
-            if not self._found.text:
-                self._first_text_time = self._means.clock()
-                self._means.meter.first_words(self._turn.model, self._live.age_s)
+        if not self._found.text and (text := await words.take()):
+            self._first_text_time = self._means.clock()
+            await journal.write(TextDelta(text), note=notes.of_words(words.usage, self._first_text_time))
+            self._means.meter.first_words(self._turn.model, self._live.age_s)
         while text := await words.take():
-            await journal.write(TextDelta(text), note=notes.of_usage(words.usage))
+            await journal.write(TextDelta(text), note=notes.of_words(words.usage))
 
     async def _close(self, end: End) -> None:
         text, usage = self._words.text, self._words.usage

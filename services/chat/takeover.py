@@ -7,6 +7,7 @@ that failed, is not believed: the turn is rewound, and the whole answer is made 
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from services.chat import notes
 from services.chat.live import TurnLog
@@ -34,6 +35,7 @@ class Recovered:
     sources: Sources | None = None
     text: str = ""
     usage: Usage = field(default_factory=Usage)
+    first_text_time: datetime | None = None
     ending: End | None = None  # how it was about to end
     end: End | None = None
     rewind: bool = False  # readers may have seen more than this, or an earlier try: it is void
@@ -52,7 +54,8 @@ def recovered(entries: Iterable[Entry]) -> Recovered:
                 found = replace(found, sources=entry.event)
             case TextDelta(text):
                 words.append(text)
-                found = replace(found, usage=notes.usage_in(entry.note)) if entry.note else found
+                usage, time = notes.in_words(entry.note)
+                found = replace(found, usage=usage, first_text_time=found.first_text_time or time)
             case Usage():
                 found = replace(found, usage=entry.event, ending=notes.end_in(entry.note))
             case Completed() | Failed() | Cancelled() as end:

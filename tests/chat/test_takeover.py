@@ -4,6 +4,7 @@ A replica is killed by cutting it off from everything outside: whatever it waits
 """
 
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
 
@@ -61,6 +62,18 @@ async def test_another_replica_goes_on_from_the_logged_words(one: Chat, other: C
     (closed,) = one.conversations.answers.values()
     assert (closed.text, closed.whole, closed.message_id) == (TEXT, True, completed(entries).message_id)
     assert len(one.records.ended) == 1
+
+
+async def test_when_the_first_word_came_outlives_its_replica(one: Chat, other: Chat) -> None:
+    asker = an_asker()
+    async with one.reading(asker, a_question()) as turn:
+        await until(lambda: turn.last == 4)
+        taken_over = datetime.now(UTC)
+        await killed(one, other)
+        await other.resume(asker, turn.turn_id)
+    record = await other.records.find(asker, turn.turn_id)
+    assert record
+    assert record.create_time < record.first_text_time < taken_over < record.end_time
 
 
 async def test_the_shown_sources_keep_their_numbers_whatever_is_found_now(one: Chat, other: Chat) -> None:

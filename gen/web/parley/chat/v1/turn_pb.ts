@@ -365,7 +365,7 @@ export type Turn = Message<"parley.chat.v1.Turn"> & {
   createTime?: Timestamp | undefined;
 
   /**
-   * When the first word came; absent before.
+   * When the first word of the answer came; absent before the end, and when none came.
    *
    * @generated from field: google.protobuf.Timestamp first_text_time = 7;
    */

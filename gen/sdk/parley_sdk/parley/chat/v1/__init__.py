@@ -479,7 +479,7 @@ class Turn(betterproto2.Message):
         7, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Timestamp, optional=True
     )
     """
-    When the first word came; absent before.
+    When the first word of the answer came; absent before the end, and when none came.
     """
 
     end_time: "datetime.datetime | None" = betterproto2.field(
