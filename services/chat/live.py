@@ -125,7 +125,7 @@ class LiveTurn:
         if isinstance(event, Failed):
             self.refuse(refusal_of(event))
         elif isinstance(event, Completed | Cancelled):
-            self.over = True
+            self._finish()
         self._tell()
 
     def run_here(self, entries: Sequence[Entry], return_s: float) -> None:
@@ -134,13 +134,13 @@ class LiveTurn:
         self.entries, self.last = [], 0
         if entries:
             self.deliver(entries)
-        if not self.readers:
-            self._absence = asyncio.create_task(self._stop_unread(max(return_s, self.reader_grace_s)))
+        if not (self.readers or self.over):
+            self._stop_unless_read(max(return_s, self.reader_grace_s))
 
     def refuse(self, error: Exception) -> None:
         """Nothing more comes: readers get `error` after the entries there are."""
-        self.over = True
         self._error = error
+        self._finish()
         self._tell()
 
     def stop(self, cause: CancellationCause | None, ago_s: float = 0.0) -> None:
@@ -166,15 +166,13 @@ class LiveTurn:
     def join(self) -> None:
         """One more reader."""
         self.readers += 1
-        if self._absence:
-            self._absence.cancel()
-            self._absence = None
+        self._forget_absence()
 
     def leave(self) -> None:
         """One reader less."""
         self.readers -= 1
         if self.readers == 0 and self.runs_here and not self.over:
-            self._absence = asyncio.create_task(self._stop_unread(self.reader_grace_s))
+            self._stop_unless_read(self.reader_grace_s)
 
     async def follow(self, after: int = 0) -> AsyncIterator[Entry]:
         """Every entry after a number, as it comes, to the last; then raises the refusal of a turn that failed."""
@@ -198,13 +196,28 @@ class LiveTurn:
             return page
         raise Unavailable(Reason.TURN_LOG_UNAVAILABLE, "The beginning of this answer is lost; read the conversation.")
 
+    def _finish(self) -> None:
+        self.over = True
+        self._forget_absence()
+
+    def _forget_absence(self) -> None:
+        if self._absence:
+            self._absence.cancel()
+            self._absence = None
+
+    def _stop_unless_read(self, grace_s: float) -> None:
+        self._forget_absence()
+        self._absence = asyncio.create_task(self._stop_unread(grace_s))
+
     async def _stop_unread(self, grace_s: float) -> None:
-        pause_s = grace_s
+        clock = asyncio.get_running_loop().time
+        until_s = clock() + grace_s
         while True:
-            await asyncio.sleep(pause_s)
-            if self.over or not await self._is_read_elsewhere():
+            await asyncio.sleep(min(max(0.0, until_s - clock()), _LOOK_S))
+            if await self._is_read_elsewhere():
+                until_s = clock() + max(grace_s, _LOOK_S)
+            elif clock() >= until_s:
                 break
-            pause_s = max(grace_s, _LOOK_S)
         self.stop(CancellationCause.NO_READER)
 
     async def _is_read_elsewhere(self) -> bool:

@@ -68,7 +68,7 @@ class Chat:
     model: FakeModel = field(default_factory=FakeModel)
     meter: FakeMeter = field(default_factory=FakeMeter)
     deadline_s: float = 60.0
-    reader_grace_s: float = 0.0
+    reader_grace_s: float = 60.0
     patience_s: float = 0.0
     open_turns: int = 20
     open_readers: int = 200

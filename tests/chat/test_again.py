@@ -17,7 +17,7 @@ DOWN = Unavailable(Reason.MODEL_UNAVAILABLE, "down")
 
 @pytest.fixture
 def one() -> Chat:
-    return Chat(model=EchoModel(TEXT), reader_grace_s=30)
+    return Chat(model=EchoModel(TEXT))
 
 
 @pytest.fixture

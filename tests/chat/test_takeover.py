@@ -28,7 +28,7 @@ TEXT = "one two three four five"
 @pytest.fixture
 def one() -> Chat:
     """Runs turns whose model stops after two words until `model.go_on` is set."""
-    return Chat(model=EchoModel(TEXT, pause_after=2), reader_grace_s=30)
+    return Chat(model=EchoModel(TEXT, pause_after=2))
 
 
 @pytest.fixture

@@ -69,7 +69,8 @@ class ChatServiceServicer:
     def StartTurn(self, request, context):
         """Asks a question and streams the answer as it is made. A repeat of request_id with the same content
         joins the turn from its first event; one that failed before its first word is tried again, under the same id.
-        Ending the call does not end the turn; see TurnOptions.reader_grace.
+        Ending the call does not end the turn: ResumeTurn goes on with it, CancelTurn stops it. Without any reader for
+        TurnOptions.reader_grace, or past its deadline, it is cancelled.
         Refusals: INVALID_FIELD, TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, CONVERSATION_NOT_FOUND, REQUEST_ID_REUSED,
         MODEL_UNKNOWN, PROMPT_TOO_LONG, MODEL_UNAVAILABLE, CONVERSATION_UNAVAILABLE,
         TURN_NOT_FOUND (the turn to follow or replace), TOO_MANY_TURNS, TOO_MANY_READERS, RECORD_UNAVAILABLE,

@@ -75,7 +75,7 @@ class CancellationCause(betterproto2.Enum):
 
     DEADLINE = 3
     """
-    The turn's deadline passed.
+    The turn's deadline passed: the installation's, by default 5 minutes after it was asked for.
     """
 
     STOPPED = 4
@@ -799,8 +799,8 @@ class TurnOptions(betterproto2.Message):
         5, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Duration, optional=True
     )
     """
-    How long the turn goes on without any reader before it is stopped, 0 to 10 minutes; absent: as the installation
-    is set.
+    How long the turn goes on without any reader before it is cancelled, 0 to 10 minutes; absent: as the installation
+    is set, by default one minute.
     """
 
 
@@ -923,7 +923,8 @@ class ChatServiceStub(betterproto2_grpclib.ServiceStub):
         """
         Asks a question and streams the answer as it is made. A repeat of request_id with the same content
         joins the turn from its first event; one that failed before its first word is tried again, under the same id.
-        Ending the call does not end the turn; see TurnOptions.reader_grace.
+        Ending the call does not end the turn: ResumeTurn goes on with it, CancelTurn stops it. Without any reader for
+        TurnOptions.reader_grace, or past its deadline, it is cancelled.
         Refusals: INVALID_FIELD, TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, CONVERSATION_NOT_FOUND, REQUEST_ID_REUSED,
         MODEL_UNKNOWN, PROMPT_TOO_LONG, MODEL_UNAVAILABLE, CONVERSATION_UNAVAILABLE,
         TURN_NOT_FOUND (the turn to follow or replace), TOO_MANY_TURNS, TOO_MANY_READERS, RECORD_UNAVAILABLE,
