@@ -1,12 +1,14 @@
 """One whole mesh for all journeys: every real component, started as a user starts it."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import grpc
 import httpx
 import pytest
 
+from stack.mesh import SERVICES
+from tests.chaos.mesh import ChaosMesh, running_mesh
 from tests.mesh.running import RunningMesh, User, parley, register
 
 
@@ -20,6 +22,21 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMesh]:
         yield RunningMesh(data_dir)
     finally:
         parley("down", f"--data-dir={data_dir}")
+
+
+@pytest.fixture(scope="session")
+async def faults(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ChaosMesh]:
+    """A second mesh, to be broken: two replicas of each service, links of chat that can be cut. Each test mends it."""
+    data_dir, replicas = tmp_path_factory.mktemp("pair"), dict.fromkeys(SERVICES, 2)
+    # Nobody needs to wait ten seconds for turns that are handed over.
+    async with running_mesh(data_dir, replicas, ("echo", "chat"), PARLEY_STOP_GRACE_S="3") as mesh:
+        yield mesh
+
+
+@pytest.fixture(scope="session")
+def pair(faults: ChaosMesh) -> RunningMesh:
+    """The same, as its users see it."""
+    return RunningMesh(faults.data_dir)
 
 
 @pytest.fixture
