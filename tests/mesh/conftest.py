@@ -62,3 +62,30 @@ async def user(edge: grpc.aio.Channel) -> User:
 async def stranger(edge: grpc.aio.Channel) -> User:
     """Somebody of another organisation."""
     return await register(edge)
+
+
+@pytest.fixture
+async def gate(pair: RunningMesh) -> AsyncIterator[grpc.aio.Channel]:
+    """The edge of that mesh."""
+    async with grpc.aio.insecure_channel(pair.http.removeprefix("http://")) as channel:
+        yield channel
+
+
+@pytest.fixture
+async def ada(gate: grpc.aio.Channel) -> User:
+    """A user of it."""
+    return await register(gate)
+
+
+@pytest.fixture
+async def one(pair: RunningMesh) -> AsyncIterator[grpc.aio.Channel]:
+    """Its chat-1, past the edge."""
+    async with pair.replica("chat-1") as channel:
+        yield channel
+
+
+@pytest.fixture
+async def two(pair: RunningMesh) -> AsyncIterator[grpc.aio.Channel]:
+    """Its chat-2."""
+    async with pair.replica("chat-2") as channel:
+        yield channel

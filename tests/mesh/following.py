@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from itertools import pairwise
 from typing import Any
 
 import grpc
@@ -46,7 +47,7 @@ class Follower:
     def longest_gap_s(self) -> float:
         """Between two events, from the first word on."""
         spoken = [at for at, event in zip(self.arrivals, self.events, strict=True) if event.HasField("text_delta")]
-        return max((late - early for early, late in zip(spoken, spoken[1:], strict=False)), default=0.0)
+        return max((late - early for early, late in pairwise(spoken)), default=0.0)
 
     async def follow(self) -> None:
         """To the end, over as many calls as it takes."""
@@ -80,11 +81,10 @@ class Follower:
 @asynccontextmanager
 async def following(*followers: Follower) -> AsyncIterator[asyncio.Future[Any]]:
     """They read while the body runs; what it gets is done when all have come to the end."""
-    tasks = [asyncio.create_task(follower.follow()) for follower in followers]
+    done = asyncio.gather(*(follower.follow() for follower in followers))
     try:
-        yield asyncio.gather(*tasks)
+        yield done
     finally:
-        for task in tasks:
-            task.cancel()
+        done.cancel()
         with suppress(asyncio.CancelledError):
-            await asyncio.gather(*tasks)
+            await done
