@@ -19,6 +19,8 @@ from tests.mesh.test_turns import messages_of, new_conversation, question
 
 SLOTS = 4
 """Of the chat model, models/chat/config.pbtxt."""
+MOST_GAP_S = 1.0
+"""In the words of a turn that is handed over, on a machine that does other things. Alone it is 0.2 s."""
 RUNNING = TurnState.TURN_STATE_RUNNING
 
 
@@ -31,26 +33,34 @@ def options(**fields: Any) -> TurnOptions:
     return TurnOptions(model="echo", search=False, **fields)
 
 
-async def test_a_stopped_replica_hands_its_turns_over(pair: RunningMesh, gate: grpc.aio.Channel, ada: User) -> None:
-    """One replica after the other, so that every turn and every stream has to move; each turn is read twice."""
-    asked = [question(await new_conversation(gate, ada), "tokens=500 tokens_per_s=25") for _ in range(8)]
-    turns = [Follower(gate, ada, request) for request in asked]
-    async with following(*turns) as done:
-        await asyncio.gather(*(turn.until("5") for turn in turns))
-        # Wherever the edge sends them: some where the turn runs, some elsewhere.
-        others = [Follower(gate, ada, request, turn.turn_id) for turn, request in zip(turns, asked, strict=True)]
+async def test_a_stopped_replica_hands_its_turns_over(
+    pair: RunningMesh, gate: grpc.aio.Channel, one: Any, two: Any, ada: User
+) -> None:
+    """One replica after the other, so that every turn moves; each is read where it runs and at the other one."""
+    asked = [question(await new_conversation(gate, ada), "tokens=400 tokens_per_s=25") for _ in range(6)]
+    askers = [Follower(channel, ada, request) for request, channel in zip(asked, (one, two) * 3, strict=True)]
+    async with following(*askers) as done:
+        await asyncio.gather(*(reader.until("5") for reader in askers))
+        turns = [reader.turn_id for reader in askers]
+        others = [
+            Follower(c, ada, request, turn) for c, request, turn in zip((two, one) * 3, asked, turns, strict=True)
+        ]
         async with following(*others) as done_too:
+            await asyncio.gather(*(reader.until("5") for reader in others))
+            readers = [*askers, *others]
+            for reader in readers:
+                reader.channel = gate  # who comes back comes by the edge
             restarted = await asyncio.to_thread(pair.parley, "restart", "chat")
             assert restarted.returncode == 0, restarted.stdout + restarted.stderr
             assert not done.done()
             await done
             await done_too
-    readers = [*turns, *others]
     print(restarted.stdout, f"longest gaps: {sorted(round(reader.longest_gap_s, 2) for reader in readers)}")
     for reader in readers:
-        assert reader.words.strip() == answer(500)
+        assert reader.words.strip() == answer(400)
         assert reader.numbers == list(range(1, len(reader.numbers) + 1))
         assert reader.breaks.keys() == {(grpc.StatusCode.UNAVAILABLE, "SERVICE_UNAVAILABLE")}
+        assert reader.longest_gap_s < MOST_GAP_S
     for request in asked:
         assert len(await messages_of(gate, ada, request.conversation_id)) == 2
 
