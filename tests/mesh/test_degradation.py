@@ -9,7 +9,6 @@ import grpc
 import pytest
 
 from parley.chat.v1.chat_service_pb2 import StartTurnRequest, TurnOptions
-from parley.chat.v1.chat_service_pb2_grpc import ChatServiceStub
 from parley.notification.v1.notification_service_pb2 import ListNotificationsRequest
 from parley.notification.v1.notification_service_pb2_grpc import NotificationServiceStub
 from tests.chaos.mesh import ChaosMesh

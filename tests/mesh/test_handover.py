@@ -133,7 +133,7 @@ async def test_cancelling_at_another_replica_frees_the_models_slot(
 ) -> None:
     """The model holds one turn more than it has slots; the next one waits in Triton's queue until one is cancelled."""
     chosen = TurnOptions(model="chat", search=False, max_output_tokens=1500, temperature=0)
-    text = "Count from 1 to 1000."
+    text = "List all the numbers from 1 to 500, one per line."
     requests = [question(await new_conversation(gate, ada), text, options=chosen) for _ in range(SLOTS + 2)]
     speaking = [Follower(one, ada, request) for request in requests[:SLOTS]]
     waiting = [Follower(one, ada, request) for request in requests[SLOTS:]]
