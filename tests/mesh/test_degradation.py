@@ -1,4 +1,4 @@
-"""A turn while something that chat needs is slow or gone: what goes on without it, what is refused, what a retry does."""
+"""A turn while something that chat needs is slow or gone: what goes on, what is refused, what a retry does."""
 
 import asyncio
 from collections.abc import AsyncIterator
