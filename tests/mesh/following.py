@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 
-from parley.chat.v1.chat_service_pb2 import ResumeTurnRequest, StartTurnRequest
+from parley.chat.v1.chat_service_pb2 import CancelTurnRequest, ResumeTurnRequest, StartTurnRequest
 from parley.chat.v1.chat_service_pb2_grpc import ChatServiceStub
 from parley.chat.v1.turn_pb2 import TurnEvent
 from tests.mesh.running import User
@@ -88,3 +88,8 @@ async def following(*followers: Follower) -> AsyncIterator[asyncio.Future[Any]]:
         done.cancel()
         with suppress(asyncio.CancelledError):
             await done
+
+
+async def cancel(channel: grpc.aio.Channel, user: User, turn_id: str) -> Any:
+    """Stop a turn; what became of it."""
+    return (await ChatServiceStub(channel).CancelTurn(CancelTurnRequest(turn_id=turn_id), metadata=user.metadata)).turn

@@ -8,12 +8,12 @@ import grpc
 import httpx
 from google.protobuf.duration_pb2 import Duration
 
-from parley.chat.v1.chat_service_pb2 import CancelTurnRequest, GetTurnRequest, TurnOptions
+from parley.chat.v1.chat_service_pb2 import GetTurnRequest, TurnOptions
 from parley.chat.v1.chat_service_pb2_grpc import ChatServiceStub
 from parley.chat.v1.turn_pb2 import CancellationCause, TurnState
 from parley.session.v1.session_pb2 import MessageState
 from tests.chaos.mesh import ChaosMesh
-from tests.mesh.following import Follower, following
+from tests.mesh.following import Follower, cancel, following
 from tests.mesh.running import RunningMesh, User
 from tests.mesh.test_turns import messages_of, new_conversation, question
 
@@ -199,10 +199,6 @@ async def end_of(reader: Follower) -> Any:
         while not reader.last.HasField("cancelled"):
             await asyncio.sleep(0.02)
     return reader.last.cancelled
-
-
-async def cancel(channel: grpc.aio.Channel, user: User, turn_id: str) -> Any:
-    return (await ChatServiceStub(channel).CancelTurn(CancelTurnRequest(turn_id=turn_id), metadata=user.metadata)).turn
 
 
 async def until_queued(mesh: RunningMesh, turns: int) -> None:
