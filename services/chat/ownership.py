@@ -100,6 +100,7 @@ class Ownership:
         await self._turns.finished(_HANDING_OVER_S)
         with suppress(Unavailable):
             await self._leases.retire()
+        self._turns.send_on()
 
     async def _has_others(self) -> bool:
         try:

@@ -31,7 +31,7 @@ from services.chat.turn import (
     TurnRecord,
     Usage,
 )
-from services.shared.errors import AlreadyExists, Exhausted, Invalid, NotFound, Reason, WrongState
+from services.shared.errors import AlreadyExists, Exhausted, Invalid, NotFound, Reason, Unavailable, WrongState
 
 _LOOK_AGAIN_S = 1.0  # how long a silent log is waited on before the record is asked
 _CATCHING_UP_S = 3.0  # how long a reader who saw more than the log holds waits for the log
@@ -216,6 +216,12 @@ class Turns:
         for live in [*self._live.values(), *(live for live, _ in self._asked.values())]:
             if live.runs_here:
                 live.stop(cause)
+
+    def send_on(self) -> None:
+        """End the calls of all readers who are still here: they follow their turns at another replica."""
+        for live in self._live.values():
+            if not live.over:
+                live.refuse(Unavailable(Reason.SERVICE_UNAVAILABLE, "This replica stops: resume the turn."))
 
     async def finished(self, within_s: float) -> None:
         """Wait until no turn runs here, at most so long."""

@@ -64,6 +64,14 @@ async def assert_one_turn(pair: RunningMesh, channel: grpc.aio.Channel, user: Us
     assert (asked.text, answered.text.strip()) == (request.text, answer(20))
 
 
+@pytest.fixture(autouse=True)
+async def whole_again(gate: grpc.aio.Channel, one: Any, two: Any, ada: User) -> AsyncIterator[None]:
+    """After each test both replicas have found again what was away."""
+    yield
+    for replica in (one, two):
+        await succeeds(replica, ada, question(await new_conversation(gate, ada), "hello"))
+
+
 @pytest.fixture
 async def request_20(gate: grpc.aio.Channel, ada: User) -> StartTurnRequest:
     return question(await new_conversation(gate, ada), "tokens=20 tokens_per_s=50")
