@@ -111,7 +111,8 @@ class ValkeyTurnLog:
         until_s = clock() + wait_s
         while (left_s := until_s - clock()) > 0:  # a longer wait at once would look like a dead connection
             block = max(1, round(min(left_s, _TIMEOUT_S) * 1000))
-            if streams := await self._waiting.xread({key: last_id}, count=_PAGE_ENTRIES, block=block):
+            streams: Any = await self._waiting.xread({key: last_id}, count=_PAGE_ENTRIES, block=block)
+            if streams:
                 return streams[0][1]
         return ()
 
