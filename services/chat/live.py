@@ -125,6 +125,8 @@ class LiveTurn:
         self.entries = []
         if entries:
             self.deliver(entries)
+        if self._absence:  # of a run before this one
+            self._absence.cancel()
         if not self.readers:
             self._absence = asyncio.create_task(self._stop_unread(max(return_s, self.reader_grace_s)))
 
