@@ -32,7 +32,7 @@ from stack.client.edge import CALL_TIMEOUT_S, Edge, errors, reason_of
 LONGEST_BREAK_S = 60.0
 """How long a turn is asked for again without anything new."""
 SILENCE_S = 30.0
-"""A stream without an event for so long may be dead without having said so; asking again costs nothing."""
+"""A stream without an event for so long may be dead without having said so, or the turn is silent: it is resumed."""
 _TURN_TIMEOUT_S = 330.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
 _PASSING = {
@@ -53,8 +53,9 @@ _BROKEN = {Status.UNAVAILABLE, Status.CANCELLED, Status.INTERNAL, Status.UNKNOWN
 class Following:
     """The turn of a request. `events` once; `cancel` at any time."""
 
-    def __init__(self, edge: Edge, request: StartTurnRequest) -> None:
+    def __init__(self, edge: Edge, request: StartTurnRequest, silence_s: float = SILENCE_S) -> None:
         self._edge, self._request = edge, request
+        self._silence_s = silence_s
         self._turn_id = ""
         self._last = 0
         self._text = ""
@@ -75,9 +76,9 @@ class Following:
             except (GRPCError, StreamTerminatedError, OSError) as error:  # TimeoutError is an OSError
                 if not self._passes(error) or clock() - heard_s > LONGEST_BREAK_S:
                     raise
+                self._say_once()
             if clock() - heard_s > _TURN_TIMEOUT_S:
                 raise TimeoutError
-            self._say_once()
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  # spreads clients, guards nothing
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
@@ -95,7 +96,7 @@ class Following:
         async with signed_in(self._edge) as (channel, metadata):
             chat = ChatServiceStub(channel, metadata=metadata)
             try:
-                async for event in _within(SILENCE_S, self._call(chat)):
+                async for event in _within(self._silence_s, self._call(chat)):
                     self._turn_id, self._last = event.turn_id, event.sequence
                     if event.rewound is not None:  # an empty message is false
                         self._text = ""
@@ -107,6 +108,11 @@ class Following:
                     raise
                 async for event in self._from_record(chat, SessionServiceStub(channel, metadata=metadata)):
                     yield event
+            except TimeoutError:
+                if not self._turn_id:
+                    raise
+                # A turn that waits for its model is silent too; whether the mesh still is there, this call finds out.
+                await chat.get_turn(GetTurnRequest(turn_id=self._turn_id), timeout=CALL_TIMEOUT_S)
 
     async def _call(self, chat: ChatServiceStub) -> AsyncIterator[TurnEvent]:
         if self._turn_id:
