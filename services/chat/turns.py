@@ -36,6 +36,10 @@ from services.shared.errors import AlreadyExists, Exhausted, Invalid, NotFound, 
 _LOOK_AGAIN_S = 1.0  # how long a silent log is waited on before the record is asked
 _CATCHING_UP_S = 3.0  # how long a reader who saw more than the log holds waits for the log
 _RETRY_AFTER_S = 5.0
+# So many turns are opened at once, in the order in which they came: when hundreds come together, the first ones need not
+# wait for all. One that takes longer than this, because a peer is slow, lets the next one in.
+_OPENING = 8
+_OPENING_S = 0.25
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,7 @@ class Turns:
         self._rules = rules
         self._asked: dict[tuple[UUID, UUID, UUID], tuple[LiveTurn, bytes]] = {}  # by request
         self._live: dict[tuple[UUID, UUID, UUID], LiveTurn] = {}  # by user and turn
+        self._opening = asyncio.Semaphore(_OPENING)
         self._runs = Runs(records, log, encode, means)
         self._readings: Counter[tuple[UUID, UUID]] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -264,17 +269,19 @@ class Turns:
     async def _serve_request(self, request: tuple[UUID, UUID, UUID], turn: Turn, live: LiveTurn, digest: bytes) -> None:
         self._runs.ids.add(turn.run_id)
         try:
-            claim = await self._claim(turn, digest)
-            turn = replace(turn, id=claim.turn_id)
-            live.turn_id = turn.id
-            live.runs_here = claim.ours
-            key = (turn.asker.tenant_id, turn.asker.user_id, turn.id)
-            if claim.ours:
-                self._live[key] = live
-                self._runs.begin(turn, live, taken_over=False)
-            else:
-                self._live.setdefault(key, live)
-                self._runs.ids.discard(turn.run_id)
+            async with self._opening:
+                claim = await self._claim(turn, digest)
+                turn = replace(turn, id=claim.turn_id)
+                live.turn_id = turn.id
+                live.runs_here = claim.ours
+                key = (turn.asker.tenant_id, turn.asker.user_id, turn.id)
+                if claim.ours:
+                    self._live[key] = live
+                    self._runs.begin(turn, live, taken_over=False)
+                    await live.begun(_OPENING_S)
+                else:
+                    self._live.setdefault(key, live)
+                    self._runs.ids.discard(turn.run_id)
             await self._serve(key, turn.asker, live)
         except Exception as error:  # a refusal or a defect: the readers' calls end by it
             self._runs.ids.discard(turn.run_id)

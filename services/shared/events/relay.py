@@ -23,6 +23,7 @@ _log = logging.getLogger("parley.events")
 _queries = load_queries(Path(__file__).with_name("queries.sql"))
 _BATCH = 200
 _RETRY_S = 1.0
+_GATHER_S = 0.02  # under load, events that come together cost one look instead of one each
 
 
 class Relay:
@@ -50,6 +51,8 @@ class Relay:
                 await asyncio.sleep(_RETRY_S)
 
     async def _relay(self, connection: asyncpg.Connection) -> None:
+        # A mark that a crash of PostgreSQL takes back only publishes again what NATS knows by its id.
+        await connection.execute("SET synchronous_commit = off")
         await connection.execute(_queries["lock_relay"])  # waits while another replica relays
         with self._listener.watch("outbox") as woken:
             while True:
@@ -58,6 +61,7 @@ class Relay:
                     await self._publish(rows)
                     await connection.execute(_queries["mark_published"], [row["position"] for row in rows])
                 await woken.wait()
+                await asyncio.sleep(_GATHER_S)
 
     async def _publish(self, rows: list[asyncpg.Record]) -> None:
         stream = await self._bus.stream()
