@@ -39,7 +39,7 @@ class Settings(ServingSettings):
     # How many streams a user may have open at one replica.
     open_readers_per_user: int = 50
     # How many events of words this replica passes on before turns gather their words.
-    events_per_s: float = 1500.0
+    events_per_s: float = 800.0
     # The longest that words are gathered.
     longest_interval_s: float = 0.125
     # For how long the other replicas believe that this one is alive.

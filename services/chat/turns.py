@@ -36,8 +36,8 @@ from services.shared.errors import AlreadyExists, Exhausted, Invalid, NotFound, 
 _LOOK_AGAIN_S = 1.0  # how long a silent log is waited on before the record is asked
 _CATCHING_UP_S = 3.0  # how long a reader who saw more than the log holds waits for the log
 _RETRY_AFTER_S = 5.0
-# So many turns are opened at once, in the order in which they came: when hundreds come together, the first ones need not
-# wait for all. One that takes longer than this, because a peer is slow, lets the next one in.
+# So many turns are opened at once, in the order in which they came: when hundreds come together, the first ones need
+# not wait for all. One that takes longer than this, because a peer is slow, lets the next one in.
 _OPENING = 8
 _OPENING_S = 0.25
 
