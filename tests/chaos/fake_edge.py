@@ -42,11 +42,15 @@ REWIND = 1_000_000
 
 
 class FakeTurn:
-    def __init__(self, request: chat.StartTurnRequest) -> None:
+    def __init__(self, request: chat.StartTurnRequest, first: bool) -> None:
         self.turn = Turn(id=str(uuid4()), request_id=request.request_id, conversation_id=request.conversation_id)
         self.turn.state = TurnState.TURN_STATE_RUNNING
         self.request = request
         self.events: list[TurnEvent] = []
+        self.first = first
+        """Of the whole run."""
+        self.follows = 0
+        """Calls that have read it so far."""
         self.changed = asyncio.Event()
         self.stop = asyncio.Event()
 
@@ -61,6 +65,9 @@ class FakeEdge(ChatServiceServicer, SessionServiceServicer):
     def __init__(
         self, flaw: str = "", seed: int = 1, *, breaks: float = 0.7, break_after: int = 12, rewinds: float = 0.3
     ) -> None:
+        """Unless `breaks` is 0, the first call that reads a turn breaks off, and others so often; unless `rewinds`
+        is 0, the first turn is rewound, and others so often.
+        """
         self._flaw, self._rng = flaw, random.Random(seed)
         self._breaks, self._break_after, self._rewinds = breaks, break_after, rewinds
         self._turns: dict[str, FakeTurn] = {}
@@ -74,6 +81,9 @@ class FakeEdge(ChatServiceServicer, SessionServiceServicer):
 
     def _wrong(self, flaw: str) -> bool:
         return self._flaw == flaw
+
+    def _sometimes(self, share: float, first: bool) -> bool:
+        return self._rng.random() < share or (first and share > 0)
 
     async def CreateConversation(self, request: Any, context: Any) -> Any:
         response = session.CreateConversationResponse()
@@ -98,7 +108,7 @@ class FakeEdge(ChatServiceServicer, SessionServiceServicer):
     async def StartTurn(self, request: Any, context: Any) -> AsyncIterator[Any]:
         known = self._turns.get(request.request_id)
         if known is None or self._wrong("a copy makes a second turn"):
-            known = FakeTurn(request)
+            known = FakeTurn(request, first=not self._turns)
             name = f"{request.request_id} {len(self._turns)}" if self._wrong("a copy makes a second turn") else ""
             self._turns[name or request.request_id] = known
             task = asyncio.create_task(self._run(known))
@@ -120,14 +130,15 @@ class FakeEdge(ChatServiceServicer, SessionServiceServicer):
             yield chat.ResumeTurnResponse(event=event)
 
     async def _follow(self, found: FakeTurn, after: int, context: Any) -> AsyncIterator[TurnEvent]:
-        sent, breaks = 0, self._rng.random() < self._breaks
-        own = self._rng.random() < 0.5
+        first = found.follows == 0
+        found.follows += 1
+        sent, breaks = 0, self._sometimes(self._breaks, first)
         while True:
             for event in [event for event in found.events if event.sequence > after]:
                 if breaks and sent >= self._break_after:
                     await context.abort(grpc.StatusCode.UNAVAILABLE, "the wire broke")
                 after, sent = event.sequence, sent + 1
-                if own and event.sequence == 9 and self._wrong("a reader is told otherwise"):
+                if first and event.sequence == 9 and self._wrong("a reader is told otherwise"):
                     event = TurnEvent(
                         turn_id=event.turn_id, sequence=event.sequence, text_delta=TextDelta(text="foreign")
                     )
@@ -150,7 +161,7 @@ class FakeEdge(ChatServiceServicer, SessionServiceServicer):
         found.say(started=TurnStarted(conversation_id=request.conversation_id, model="echo", resumable=True))
         found.say(sources=TurnSources())
         words: list[str] = []
-        rewinds_at = total // 2 if self._rng.random() < self._rewinds else 0
+        rewinds_at = total // 2 if self._sometimes(self._rewinds, found.first) else 0
         while len(words) < total and not found.stop.is_set():
             await asyncio.sleep(0)
             if self._wrong("the turn hangs") and len(words) == 7:

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from uuid import UUID
@@ -20,13 +20,19 @@ from tests.chaos.reader import Client, Reader
 from tests.chaos.seen import Story
 from tests.refusals import reason_of
 
-MANNERS = {"plain": 40, "copies": 15, "late": 10, "cancel": 15, "slow": 10, "leaver": 10}
-"""How often, of 100 turns. Copies: the request several times at once. Late: a second reader joins by number.
+MANNERS = {"plain": 8, "copies": 3, "late": 2, "cancel": 3, "slow": 2, "leaver": 2}
+"""How often, of 20 turns. Copies: the request several times at once. Late: a second reader joins by number.
 Leaver: hangs up and comes back."""
 TURNS_PER_CONVERSATION = 6
 _PASSING = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
 _CONNECTION_LOST = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}
 T = TypeVar("T")
+
+
+def dealt(manners: Mapping[str, int], rng: random.Random) -> Iterator[str]:
+    """Manners without end, shuffled in rounds in which each comes as often as it should: none is left to luck."""
+    while True:
+        yield from rng.sample(list(manners), sum(manners.values()), counts=list(manners.values()))
 
 
 async def insist(call: Callable[[], Awaitable[T]], within_s: float = 60.0) -> T:
@@ -96,8 +102,17 @@ class Size:
 class Person:
     """One user. `chat_on` until told that it is enough; `stories` grow meanwhile."""
 
-    def __init__(self, name: str, client: Client, sessions: SessionServiceStub, rng: random.Random, size: Size) -> None:
+    def __init__(
+        self,
+        name: str,
+        client: Client,
+        sessions: SessionServiceStub,
+        rng: random.Random,
+        size: Size,
+        manners: Iterator[str],
+    ) -> None:
         self.name, self._client, self._sessions, self._rng, self._size = name, client, sessions, rng, size
+        self._manners = manners
         self.stories: list[Story] = []
         self.conversations: list[str] = []
 
@@ -121,7 +136,7 @@ class Person:
     async def ask(self, conversation_id: str, manner: str = "") -> Story:
         """One turn, from the question to the last word of its last reader."""
         rng = self._rng
-        manner = manner or rng.choices(list(MANNERS), list(MANNERS.values()))[0]
+        manner = manner or next(self._manners)
         tokens, rate = rng.randint(*self._size.tokens), rng.randint(*self._size.tokens_per_s)
         options = TurnOptions(model="echo", search=rng.random() < self._size.searched)
         options.reader_grace.FromSeconds(60)

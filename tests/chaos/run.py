@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +13,7 @@ import grpc
 from parley.auth.v1.auth_service_pb2_grpc import AuthServiceStub
 from parley.chat.v1.chat_service_pb2_grpc import ChatServiceStub
 from parley.session.v1.session_service_pb2_grpc import SessionServiceStub
-from tests.chaos.people import Account, Person, Size
+from tests.chaos.people import MANNERS, Account, Person, Size, dealt
 from tests.chaos.reader import Client, Patience
 from tests.chaos.record import read_record
 from tests.chaos.saboteur import Moments, Saboteur, Struck
@@ -42,6 +42,7 @@ class Load:
     flaws: frozenset[str] = frozenset()
     """Deliberate breaks of the clients, see reader.py."""
     at_most_s: float = 3600.0
+    manners: Mapping[str, int] = field(default_factory=lambda: MANNERS)
 
 
 @dataclass
@@ -90,10 +91,11 @@ async def run(
     clock = asyncio.get_running_loop().time
     began_s = clock()
     people = []
+    manners = dealt(load.manners, random.Random(load.seed))
     for number, user in enumerate(users):
         client = Client(user.chat, user.metadata, load.patience, load.flaws, moments.passed)
         rng = random.Random(load.seed * 1_000 + number)
-        people.append(Person(user.name, client, user.sessions, rng, load.size))
+        people.append(Person(user.name, client, user.sessions, rng, load.size, manners))
     work = asyncio.create_task(saboteur.work()) if saboteur else None
 
     def enough() -> bool:
