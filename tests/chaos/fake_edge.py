@@ -72,6 +72,8 @@ class FakeEdge(ChatServiceServicer, SessionServiceServicer):
         self._breaks, self._break_after, self._rewinds = breaks, break_after, rewinds
         self._turns: dict[str, FakeTurn] = {}
         self._messages: dict[str, list[Message]] = {}
+        self._parents: dict[str, dict[str, str]] = {}
+        """By conversation, for each turn, oldest first, the one before it in its branch."""
         self._running: set[asyncio.Task[None]] = set()
 
     @property
@@ -89,10 +91,48 @@ class FakeEdge(ChatServiceServicer, SessionServiceServicer):
         response = session.CreateConversationResponse()
         response.conversation.id = str(uuid4())
         self._messages[response.conversation.id] = []
+        self._parents[response.conversation.id] = {}
         return response
 
     async def ListMessages(self, request: Any, context: Any) -> Any:
-        return session.ListMessagesResponse(messages=self._messages[request.conversation_id])
+        parents = self._parents[request.conversation_id]
+        branch = [request.branch_turn_id or next(reversed(parents), "")]
+        while below := [turn_id for turn_id, parent in parents.items() if parent == branch[-1]]:
+            branch.append(below[-1])
+        while parent := parents.get(branch[0], ""):
+            branch.insert(0, parent)
+        found = [message for message in self._messages[request.conversation_id] if message.turn_id in branch]
+        for message in found:
+            parent = message.parent_turn_id = parents[message.turn_id]
+            beside = [turn_id for turn_id in parents if parents[turn_id] == parent]
+            message.sibling_turn_ids[:] = [message.turn_id] if self._wrong("siblings are not told") else beside
+        return session.ListMessagesResponse(messages=found)
+
+    def _open(self, found: FakeTurn) -> None:
+        """Save the question in its place."""
+        request, turn_id = found.request, found.turn.id
+        messages, parents = self._messages[request.conversation_id], self._parents[request.conversation_id]
+        parent = next(reversed(parents), "")
+        if request.follows_turn_id and not self._wrong("the place is not heeded"):
+            parent = request.follows_turn_id
+        elif replaced := request.replaces_turn_id:
+            parent = replaced if self._wrong("a replacement follows") else parents[replaced]
+            if self._wrong("a question is overwritten"):
+                next(message for message in messages if message.turn_id == replaced).text = request.text + "!"
+            if self._wrong("an answer is overwritten"):
+                messages[:] = [
+                    message
+                    for message in messages
+                    if (message.turn_id, message.role) != (replaced, MessageRole.MESSAGE_ROLE_ASSISTANT)
+                ]
+        copies = {"the question is lost": 0, "the question stands twice": 2}.get(self._flaw, 1)
+        role = MessageRole.MESSAGE_ROLE_USER
+        messages += [Message(id=str(uuid4()), turn_id=turn_id, role=role, text=request.text) for _ in range(copies)]
+        parents[turn_id] = parent
+        if request.replaces_turn_id and self._wrong("a sibling is made twice"):
+            twin = Message(id=str(uuid4()), turn_id=str(uuid4()), role=role, text=request.text)
+            messages.append(twin)
+            parents[twin.turn_id] = parent
 
     async def GetTurn(self, request: Any, context: Any) -> Any:
         turn = next(found.turn for found in self._turns.values() if found.turn.id == request.turn_id)
@@ -151,13 +191,9 @@ class FakeEdge(ChatServiceServicer, SessionServiceServicer):
 
     async def _run(self, found: FakeTurn) -> None:
         """The turn, up to its saved answer."""
-        messages, request = self._messages[found.request.conversation_id], found.request
+        request = found.request
         total = int(request.text.split()[0].removeprefix("tokens="))
-        questions = {"the question is lost": 0, "the question stands twice": 2}.get(self._flaw, 1)
-        for _ in range(questions):
-            messages.append(
-                Message(id=str(uuid4()), turn_id=found.turn.id, role=MessageRole.MESSAGE_ROLE_USER, text=request.text)
-            )
+        self._open(found)
         found.say(started=TurnStarted(conversation_id=request.conversation_id, model="echo", resumable=True))
         found.say(sources=TurnSources())
         words: list[str] = []
@@ -169,7 +205,8 @@ class FakeEdge(ChatServiceServicer, SessionServiceServicer):
             if self._wrong("waits for the stop") and len(words) == 7:
                 await found.stop.wait()
                 break
-            if request.text.endswith("in the manner cancel") and len(words) == total - 1:
+            to_be_stopped = request.text.endswith("in the manner cancel") and not request.replaces_turn_id
+            if to_be_stopped and len(words) == total - 1:
                 await found.stop.wait()  # or the end would come first
                 break
             if self._wrong("stopped for no reason") and len(words) == 7:

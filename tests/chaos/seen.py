@@ -92,6 +92,10 @@ class Story:
     """What an undisturbed turn says, byte for byte."""
     tokens: int
     manner: str
+    replaces: str = ""
+    """The turn beside which it is to stand."""
+    follows: str = ""
+    """The turn after which it is to stand."""
     streams: list[Stream] = field(default_factory=list)
     cancel_wish_s: float | None = None
     cancel_answered: Turn | None = None
@@ -107,6 +111,6 @@ class Record:
     """What the mesh itself says at the end, asked through the edge."""
 
     messages: dict[str, Sequence[Message]] = field(default_factory=dict)
-    """By conversation; a conversation that was made and is not there has no entry."""
+    """By conversation, those of all its branches; a conversation that was made and is not there has no entry."""
     turns: dict[str, Turn] = field(default_factory=dict)
     """By id; a turn that was shown and is not there has no entry."""

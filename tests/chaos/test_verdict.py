@@ -16,6 +16,8 @@ from tests.chaos.verdict import (
     CHARGED,
     DOUBLED,
     LOST,
+    OVERWRITTEN,
+    PLACE,
     RUNNING,
     SEQUENCE,
     TEXT,
@@ -48,7 +50,7 @@ async def test_an_edge_that_only_breaks_off_streams_passes() -> None:
     streams = [stream for story in outcome.stories for stream in story.streams]
     assert any(stream.breaks for stream in streams)
     assert any(step.kind == "rewound" for stream in streams for step in stream.steps)
-    assert {story.manner for story in outcome.stories} == set(MANNERS)
+    assert {story.manner for story in outcome.stories} == {*MANNERS, "edited"}
     assert {end.end.WhichOneof("event") for end in streams if end.end} == {"completed", "cancelled"}
 
 
@@ -60,6 +62,12 @@ async def test_an_edge_that_only_breaks_off_streams_passes() -> None:
         ("the question stands twice", DOUBLED),
         ("two answers", DOUBLED),
         ("a copy makes a second turn", DOUBLED),
+        ("a sibling is made twice", DOUBLED),
+        ("a question is overwritten", OVERWRITTEN),
+        ("an answer is overwritten", OVERWRITTEN),
+        ("a replacement follows", PLACE),
+        ("the place is not heeded", PLACE),
+        ("siblings are not told", PLACE),
         ("resume skips", SEQUENCE),
         ("resume repeats", SEQUENCE),
         ("a number is left out", SEQUENCE),
