@@ -1,15 +1,17 @@
-"""Breaks things, from a seed: kills with -9, stops and continues processes, cuts and freezes links, at random times or
-at the very moment when some client passes a named point of its turn.
+"""Breaks things, from a seed: kills with -9, stops and continues processes, cuts and freezes links, at random times, or
+at the very moment when some client passes a named point of its turn, or when the process itself passes one of its own
+(failpoints.py).
 """
 
 import asyncio
 import random
 import signal
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from tests.chaos.mesh import ChaosMesh
+from tests.chaos.failpoints import SERVICE_OF, order_of
+from tests.chaos.mesh import REPLICAS, ChaosMesh
 
 KILLS = {
     "chat-1": 8,
@@ -31,22 +33,27 @@ LINKS = {"edge": 3, "triton": 2, "valkey": 3, "postgres": 2, "nats": 1, "session
 MOMENTS = ("started", "sources", "first-word", "text_delta", "usage", "completed", "cancel")
 """Points of a turn as clients see them."""
 _PAUSE_S, _CUT_S = (0.3, 4.0), (0.1, 3.0)
-_READY_AGAIN_S, _MOMENT_S = 60.0, 3.0
+_READY_AGAIN_S, _MOMENT_S, _POINT_S = 60.0, 3.0, 4.0
+_AT_POINTS, _AT_MOMENTS = 0.3, 0.3
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What to break, how long (for pauses and links), and when: after `wait_s`, then at `moment`, if one is named."""
+    """What to break, how long (for pauses and links), and when: after `wait_s`, then at `moment`, if one is named.
+
+    `point`: the part kills itself as it passes this point.
+    """
 
     kind: str  # kill, pause, cut, freeze
     target: str
     hold_s: float
     wait_s: float
     moment: str = ""
+    point: str = ""
 
     def __str__(self) -> str:
         held = f" for {self.hold_s:.1f} s" if self.kind != "kill" else ""
-        return f"{self.kind} {self.target}{held}{f' at {self.moment}' if self.moment else ''}"
+        return f"{self.kind} {self.target}{held}{f' at {self.point or self.moment}' * bool(self.point or self.moment)}"
 
 
 @dataclass
@@ -56,20 +63,31 @@ class Struck:
     fault: Fault
     at_s: float
     over_s: float | None = None
+    missed: str = ""
+    """The point that was not passed in time: it was killed all the same."""
 
 
 def plan(seed: int, kills: int, mean_wait_s: float) -> list[Fault]:
     """`kills` kills, and about two other faults for every three of them."""
     rng = random.Random(seed)
     faults: list[Fault] = []
+    points: list[str] = []
     done = 0
     while done < kills:
         kind = rng.choices(("kill", "pause", "cut", "freeze"), (60, 20, 12, 8))[0]
         weights = {"kill": KILLS, "pause": PAUSES}.get(kind, LINKS)
         target = rng.choices(list(weights), list(weights.values()))[0]
         hold_s = rng.uniform(*(_PAUSE_S if kind == "pause" else _CUT_S))
-        moment = rng.choice(MOMENTS) if rng.random() < 0.3 else ""
-        faults.append(Fault(kind, target, hold_s, rng.uniform(0.2, 1.8) * mean_wait_s, moment))
+        moment = rng.choice(MOMENTS) if rng.random() < _AT_MOMENTS else ""
+        wait_s = rng.uniform(0.2, 1.8) * mean_wait_s
+        if kind == "kill" and rng.random() < _AT_POINTS:
+            points = points or rng.sample(list(SERVICE_OF), len(SERVICE_OF))
+            point = points.pop()
+            service = SERVICE_OF[point]
+            target = f"{service}-{rng.randint(1, REPLICAS[service])}"
+            faults.append(Fault(kind, target, hold_s, wait_s, point=point))
+        else:
+            faults.append(Fault(kind, target, hold_s, wait_s, moment))
         done += kind == "kill"
     return faults
 
@@ -116,7 +134,10 @@ class Saboteur:
                     await self._mesh.until_ready(part, within_s=_READY_AGAIN_S)
                 if fault.moment:
                     await self._moments.next(fault.moment, _MOMENT_S)
-                self._strike(fault, part)
+                if fault.point:
+                    await self._strike_at_point(fault)
+                else:
+                    self._strike(fault, part)
             if self._healing:
                 await asyncio.wait(self._healing, timeout=_READY_AGAIN_S)
         finally:
@@ -124,14 +145,40 @@ class Saboteur:
                 task.cancel()
             await asyncio.gather(*self._healing, return_exceptions=True)
 
-    def _strike(self, fault: Fault, part: str) -> None:
-        struck = Struck(fault, self._clock())
+    async def _strike_at_point(self, fault: Fault) -> None:
+        """Order the part to die, or kill it when it does not come by in time."""
+        service = SERVICE_OF[fault.point]
+        others = {f"{service}-{number}" for number in range(1, REPLICAS[service] + 1)} - {fault.target}
+        await self._mesh.until_ready(*others, within_s=_READY_AGAIN_S)
+        restarts = self._mesh.parts()[fault.target]["restarts"]
+        order = order_of(self._mesh.data_dir, fault.target)
+        order.give(fault.point)
+        if fault.point == "after-take-over":  # there must be something to take over
+            for other in others:
+                self._strike(replace(fault, target=other, point=""), other)
+        ends_s = self._clock() + _POINT_S
+        while order.passed_s() is None and self._clock() < ends_s:
+            await asyncio.sleep(0.02)
+        order.take_back()
+        if at_s := order.passed_s():
+            struck = Struck(fault, at_s)
+            self._note(struck)
+            self._heal(self._restarted(struck, fault.target, restarts))
+        else:
+            self._strike(replace(fault, point=""), fault.target, missed=fault.point)
+
+    def _note(self, struck: Struck) -> None:
         self.journal.append(struck)
         if self._say:
-            print(f"  {struck.at_s - self._began_s:6.1f} s  {fault}", flush=True)
+            missed = f" ({struck.missed} was not passed)" if struck.missed else ""
+            print(f"  {struck.at_s - self._began_s:6.1f} s  {struck.fault}{missed}", flush=True)
+
+    def _strike(self, fault: Fault, part: str, missed: str = "") -> None:
+        struck = Struck(fault, self._clock(), missed=missed)
         if fault.kind == "kill":
             restarts = self._mesh.parts()[part]["restarts"]
-            self._mesh.signal(part, signal.SIGKILL)
+            if not self._mesh.signal(part, signal.SIGKILL):
+                return  # another fault was quicker
             if fault.target != part:
                 self._mesh.lose_turn_logs()
             healing = self._restarted(struck, part, restarts)
@@ -142,6 +189,10 @@ class Saboteur:
             link = self._mesh.links[part]
             link.cut() if fault.kind == "cut" else link.freeze()
             healing = self._mended(struck, part)
+        self._note(struck)
+        self._heal(healing)
+
+    def _heal(self, healing: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(healing)
         self._healing.add(task)
         task.add_done_callback(self._healing.discard)

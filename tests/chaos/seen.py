@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from parley.chat.v1.turn_pb2 import Turn, TurnEvent
 from parley.session.v1.session_pb2 import Message
@@ -27,6 +27,22 @@ class Break:
     since_s: float
     why: str
     over_s: float | None = None
+    noticed_s: float = 0.0
+    tries: list[tuple[float, str]] = field(default_factory=list)
+    """What the client heard meanwhile, and how long after the last event."""
+
+    @property
+    def told(self) -> str:
+        """What the client heard, each repeated refusal once: `silence 1.00, UNAVAILABLE 1.05-1.42`."""
+        spans: list[list[Any]] = []
+        for at_s, why in self.tries:
+            if spans and spans[-1][0] == why:
+                spans[-1][2] = at_s
+            else:
+                spans.append([why, at_s, at_s])
+        return ", ".join(
+            f"{why[:40]} {first_s:.2f}{f'-{last_s:.2f}' * (last_s > first_s)}" for why, first_s, last_s in spans
+        )
 
     @property
     def lasted_s(self) -> float:
@@ -52,6 +68,8 @@ class Stream:
     """What was last heard when patience was over."""
     restarts: int = 0
     """How often the turn had failed before its first word and was asked for again."""
+    waits: list[Break] = field(default_factory=list)
+    """Each from such a failure, which ends an interruption by the contract, to the next words or end."""
     undefined: list[str] = field(default_factory=list)
     """Refusals that the contract does not know."""
 

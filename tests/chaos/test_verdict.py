@@ -103,12 +103,12 @@ async def test_a_failure_without_a_reason_is_found_out() -> None:
 
 
 async def test_a_slow_recovery_fails_the_run() -> None:
-    outcome, violations = await outcome_of(FakeEdge())
+    outcome, violations = await outcome_of(FakeEdge(breaks=0.0))
     outcome.journal.append(Struck(Fault("kill", "chat-1", 0.0, 0.0), at_s=100.0, over_s=103.0))
     stream = outcome.stories[0].streams[0]
-    stream.breaks.append(Break(since_s=99.9, why="killed", over_s=101.0))
+    stream.breaks.append(Break(since_s=99.9, why="killed", over_s=101.0, noticed_s=100.1))
     assert passed(outcome, violations)
-    stream.breaks.append(Break(since_s=99.9, why="killed", over_s=103.0))
+    stream.breaks.append(Break(since_s=99.9, why="killed", over_s=103.0, noticed_s=100.1))
     assert not passed(outcome, violations)
 
 
