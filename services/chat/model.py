@@ -38,7 +38,9 @@ class TritonModel:
     async def __aenter__(self) -> Self:
         options = [
             ("grpc.ssl_target_name_override", "triton"),
-            ("grpc.max_reconnect_backoff_ms", 1_000),
+            # A turn that waits for Triton goes on as soon as it is back.
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 500),
             ("grpc.max_receive_message_length", 4 * 1024 * 1024),
         ]
         self._client = InferenceServerClient(self._address, creds=channel_credentials(self._tls), channel_args=options)
