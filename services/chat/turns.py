@@ -34,6 +34,7 @@ from services.chat.turn import (
 from services.shared.errors import AlreadyExists, Exhausted, Invalid, NotFound, Reason, WrongState
 
 _LOOK_AGAIN_S = 1.0  # how long a silent log is waited on before the record is asked
+_LOOK_FIRST_S = 0.05  # the same at first: a turn may have ended in the record alone
 _CATCHING_UP_S = 3.0  # how long a reader who saw more than the log holds waits for the log
 _RETRY_AFTER_S = 5.0
 
@@ -311,7 +312,8 @@ class Turns:
     async def _follow_elsewhere(self, asker: Asker, live: LiveTurn) -> None:
         """The next page of what another replica writes, to the readers here."""
         await self._show_reader(live)
-        entries = await self._log.read(live.turn_id, live.last, wait_s=_LOOK_AGAIN_S)
+        wait_s = min(_LOOK_AGAIN_S, _LOOK_FIRST_S + live.age_s)
+        entries = await self._log.read(live.turn_id, live.last, wait_s=wait_s)
         if not entries:
             record = await self._records.find(asker, live.turn_id)
             if record is None:
