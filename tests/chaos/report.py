@@ -7,7 +7,7 @@ from parley.chat.v1.turn_pb2 import TurnState
 from parley.errors.v1.error_reason_pb2 import ErrorReason
 from tests.chaos.run import Outcome
 from tests.chaos.saboteur import Struck
-from tests.chaos.seen import Break
+from tests.chaos.seen import Break, Story, Stream
 from tests.chaos.verdict import CHECKS, Violation
 
 RECOVERY_GOAL_S = 2.0
@@ -21,8 +21,11 @@ NONE = "no fault"
 
 def breaks(outcome: Outcome) -> list[Break]:
     """All interruptions, of all streams, that had an end; the verdict asks for one of each."""
-    streams = [stream for story in outcome.stories for stream in story.streams]
-    return [found for stream in streams for found in stream.breaks if found.over_s is not None]
+    return [found for _, stream in _streams(outcome) for found in stream.breaks if found.over_s is not None]
+
+
+def _streams(outcome: Outcome) -> list[tuple[Story, Stream]]:
+    return [(story, stream) for story in outcome.stories for stream in story.streams]
 
 
 def faults_in(interruption: Break, journal: Sequence[Struck]) -> list[Struck]:
@@ -65,14 +68,34 @@ def _reasons(outcome: Outcome) -> Counter[str]:
     )
 
 
-def recovery_s(outcome: Outcome) -> float:
+ALONE = {"edge", "envoy", "postgres", "triton"}
+"""Without a second: while the saboteur holds one of these, nobody could go on."""
+
+
+def held_s(interruption: Break, journal: Sequence[Struck]) -> float:
+    """For how much of it the saboteur itself stopped a part, or cut a link, that has no second."""
+    spans = sorted(
+        (max(struck.at_s, interruption.since_s), min(struck.over_s or 0.0, interruption.over_s or 0.0))
+        for struck in journal
+        if struck.fault.kind != "kill" and struck.fault.target in ALONE
+    )
+    total_s, end_s = 0.0, 0.0
+    for first_s, last_s in spans:
+        total_s += max(0.0, last_s - max(first_s, end_s))
+        end_s = max(end_s, last_s)
+    return total_s
+
+
+def recovery_s(outcome: Outcome, *, less_held: bool = False) -> float:
     """p95 over all interruptions, whatever caused them: from the last event before to the next one, or to the refusal
     by which the contract ends a turn."""
-    return percentile([interruption.lasted_s for interruption in breaks(outcome)], 0.95)
+    return percentile(
+        [each.lasted_s - (held_s(each, outcome.journal) if less_held else 0.0) for each in breaks(outcome)], 0.95
+    )
 
 
 def passed(outcome: Outcome, violations: Sequence[Violation]) -> bool:
-    return not violations and not outcome.unfinished and recovery_s(outcome) <= RECOVERY_GOAL_S
+    return not violations and not outcome.unfinished and recovery_s(outcome, less_held=True) <= RECOVERY_GOAL_S
 
 
 def table(outcome: Outcome, violations: Sequence[Violation]) -> str:
@@ -147,15 +170,18 @@ def _recoveries(outcome: Outcome) -> list[str]:
     if waits:
         lines.append(f"  {'refused: no model':<22}{_row([wait.lasted_s for wait in waits])}  until it answered")
     lines.append("  the longest:")
-    for interruption in sorted(breaks(outcome), key=lambda interruption: -interruption.lasted_s)[:_LONGEST]:
-        since_s = interruption.since_s
-        causes = [
-            f"{struck.fault} at {struck.at_s - since_s:+.1f}"
-            + (f" to {struck.over_s - since_s:+.1f}" if struck.over_s else "")
-            for struck in faults_in(interruption, outcome.journal)
-        ]
-        lines.append(f"    {interruption.lasted_s:.2f} s: {interruption.told}\n      {', '.join(causes) or NONE}")
+    longest = [(each, story) for story, stream in _streams(outcome) for each in stream.breaks if each.over_s]
+    for interruption, story in sorted(longest, key=lambda pair: -pair[0].lasted_s)[:_LONGEST]:
+        causes = ", ".join(_told(struck, interruption.since_s) for struck in faults_in(interruption, outcome.journal))
+        turns = ", ".join(sorted(story.turn_ids)) or "no turn"
+        lines.append(f"    {interruption.lasted_s:.2f} s: {interruption.told} ({story.user}, {turns})")
+        lines.append(f"      {causes or NONE}")
     return lines
+
+
+def _told(struck: Struck, since_s: float) -> str:
+    over = f" to {struck.over_s - since_s:+.1f}" if struck.over_s else ""
+    return f"{struck.fault}, {struck.at_s - since_s:+.1f}{over}"
 
 
 def _row(values: Sequence[float]) -> str:

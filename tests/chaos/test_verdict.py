@@ -28,7 +28,7 @@ from tests.chaos.verdict import (
     judge,
 )
 
-PATIENCE = Patience(silence_before_text_s=0.3, silence_s=0.3, in_all_s=0.6, pauses_s=(0.01,))
+PATIENCE = Patience(0.3, 0.3, 0.3, in_all_s=0.6, pauses_s=(0.01,), refused_s=0.01)
 
 
 SIZE = Size((15, 30), (10, 40), 0.0, (0.0, 0.05), (0.0, 0.01))
@@ -110,6 +110,10 @@ async def test_a_slow_recovery_fails_the_run() -> None:
     assert passed(outcome, violations)
     stream.breaks.append(Break(since_s=99.9, why="killed", over_s=103.0, noticed_s=100.1))
     assert not passed(outcome, violations)
+    outcome.journal.append(Struck(Fault("pause", "chat-2", 1.5, 0.0), at_s=100.5, over_s=102.0))
+    assert not passed(outcome, violations)
+    outcome.journal.append(Struck(Fault("cut", "edge", 1.5, 0.0), at_s=100.5, over_s=102.0))
+    assert passed(outcome, violations)
 
 
 async def test_what_the_harness_could_not_finish_fails_the_run() -> None:
