@@ -34,7 +34,6 @@ from services.chat.turn import (
 from services.shared.errors import AlreadyExists, Exhausted, Invalid, NotFound, Reason, WrongState
 
 _LOOK_AGAIN_S = 1.0  # how long a silent log is waited on before the record is asked
-_LOOK_FIRST_S = 0.05  # the same at first: a turn may have ended in the record alone
 _CATCHING_UP_S = 3.0  # how long a reader who saw more than the log holds waits for the log
 _RETRY_AFTER_S = 5.0
 
@@ -123,6 +122,7 @@ class Turns:
         self._live: dict[tuple[UUID, UUID, UUID], LiveTurn] = {}  # by user and turn
         self._runs = Runs(records, log, encode, means)
         self._readings: Counter[tuple[UUID, UUID]] = Counter()
+        self._ended: set[UUID] = set()  # turns followed here that the record ended: nothing is waited for
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -174,6 +174,8 @@ class Turns:
             if record is None:
                 raise turn_not_found()
             await self._check_log(record, after)
+            if record.end:
+                self._ended.add(turn_id)
             live = self._live.get(key)
         elif after > live.last:
             raise _beyond(live.last)
@@ -308,11 +310,12 @@ class Turns:
             # Nothing is awaited since the last look at the readers, so nobody joins a turn that is not served.
             if self._live.get(key) is live:
                 del self._live[key]
+                self._ended.discard(live.turn_id)
 
     async def _follow_elsewhere(self, asker: Asker, live: LiveTurn) -> None:
         """The next page of what another replica writes, to the readers here."""
         await self._show_reader(live)
-        wait_s = min(_LOOK_AGAIN_S, _LOOK_FIRST_S + live.age_s)
+        wait_s = 0 if live.turn_id in self._ended else _LOOK_AGAIN_S
         entries = await self._log.read(live.turn_id, live.last, wait_s=wait_s)
         if not entries:
             record = await self._records.find(asker, live.turn_id)
