@@ -54,7 +54,7 @@ class Patience:
     silence_s: float = 1.0
     """An answer that pauses this long is taken for a broken stream: the client asks again."""
     silence_again_s: float = 0.5
-    """The same once it had to ask again: that call may have gone to a replica that stands still."""
+    """The same after it asked again for the first time: that call may have gone to a replica that stands still."""
     in_all_s: float = 60.0
     """Without any event for this long, it gives up."""
     pauses_s: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4)
@@ -100,6 +100,8 @@ class Reader:
     async def read(self) -> Stream:
         """Until the end, a final refusal, or the end of patience."""
         while not self._over:
+            if self._open_break:
+                self._open_break.asked += 1
             call = await self._call()
             try:
                 await self._take_all(call)
@@ -140,7 +142,7 @@ class Reader:
         patience = self._client.patience
         while not self._over:
             silence_s = patience.silence_s if self._spoke else patience.silence_before_text_s
-            if self._open_break:
+            if self._open_break and self._open_break.asked == 1:
                 silence_s = patience.silence_again_s
             async with asyncio.timeout(silence_s):
                 response = await call.read()

@@ -6,7 +6,7 @@ at the very moment when some client passes a named point of its turn, or when th
 import asyncio
 import random
 import signal
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -30,11 +30,14 @@ KILLS = {
 """Weights. valkey-lost: killed, and its files removed."""
 PAUSES = {"chat-1": 4, "chat-2": 4, "session-1": 2, "envoy": 1, "nats": 1, "valkey": 2, "postgres": 1, "triton": 1}
 LINKS = {"edge": 3, "triton": 2, "valkey": 3, "postgres": 2, "nats": 1, "session-1": 1, "knowledge-1": 1}
+WEIGHTS = {"kill": KILLS, "point": dict.fromkeys(SERVICE_OF, 1), "pause": PAUSES, "cut": LINKS}
+KINDS = {"kill": 6, "point": 6, "pause": 4, "cut": 3, "freeze": 1}
+"""How often, of 20. A point is a kill at a failpoint."""
 MOMENTS = ("started", "sources", "first-word", "text_delta", "usage", "completed", "cancel")
 """Points of a turn as clients see them."""
 _PAUSE_S, _CUT_S = (0.3, 4.0), (0.1, 3.0)
 _READY_AGAIN_S, _MOMENT_S, _POINT_S = 60.0, 3.0, 4.0
-_AT_POINTS, _AT_MOMENTS = 0.3, 0.3
+_AT_MOMENTS = 0.3
 
 
 @dataclass(frozen=True)
@@ -68,28 +71,41 @@ class Struck:
 
 
 def plan(seed: int, kills: int, mean_wait_s: float) -> list[Fault]:
-    """`kills` kills, and about two other faults for every three of them."""
+    """`kills` kills, and about two other faults for every three of them.
+
+    All comes from the seed, but nothing is left out by chance: kinds are dealt in rounds, and each kind goes once to
+    each of its targets before the weights decide.
+    """
     rng = random.Random(seed)
+    kinds = _rounds(KINDS, rng)
+    targets = {kind: _each_first(weights, rng) for kind, weights in WEIGHTS.items()}
     faults: list[Fault] = []
-    points: list[str] = []
     done = 0
     while done < kills:
-        kind = rng.choices(("kill", "pause", "cut", "freeze"), (60, 20, 12, 8))[0]
-        weights = {"kill": KILLS, "pause": PAUSES}.get(kind, LINKS)
-        target = rng.choices(list(weights), list(weights.values()))[0]
+        kind = next(kinds)
+        target = next(targets["cut" if kind == "freeze" else kind])
         hold_s = rng.uniform(*(_PAUSE_S if kind == "pause" else _CUT_S))
-        moment = rng.choice(MOMENTS) if rng.random() < _AT_MOMENTS else ""
         wait_s = rng.uniform(0.2, 1.8) * mean_wait_s
-        if kind == "kill" and rng.random() < _AT_POINTS:
-            points = points or rng.sample(list(SERVICE_OF), len(SERVICE_OF))
-            point = points.pop()
-            service = SERVICE_OF[point]
-            target = f"{service}-{rng.randint(1, REPLICAS[service])}"
-            faults.append(Fault(kind, target, hold_s, wait_s, point=point))
+        moment = rng.choice(MOMENTS) if rng.random() < _AT_MOMENTS else ""
+        if kind == "point":
+            service = SERVICE_OF[target]
+            part = f"{service}-{rng.randint(1, REPLICAS[service])}"
+            faults.append(Fault("kill", part, hold_s, wait_s, point=target))
         else:
             faults.append(Fault(kind, target, hold_s, wait_s, moment))
-        done += kind == "kill"
+        done += kind in ("kill", "point")
     return faults
+
+
+def _rounds(counts: Mapping[str, int], rng: random.Random) -> Iterator[str]:
+    while True:
+        yield from rng.sample(list(counts), sum(counts.values()), counts=list(counts.values()))
+
+
+def _each_first(weights: Mapping[str, int], rng: random.Random) -> Iterator[str]:
+    yield from rng.sample(list(weights), len(weights))
+    while True:
+        yield from rng.choices(list(weights), list(weights.values()))
 
 
 class Moments:

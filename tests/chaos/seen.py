@@ -28,6 +28,8 @@ class Break:
     why: str
     over_s: float | None = None
     noticed_s: float = 0.0
+    asked: int = 0
+    """How often the client asked again."""
     tries: list[tuple[float, str]] = field(default_factory=list)
     """What the client heard meanwhile, and how long after the last event."""
 

@@ -4,13 +4,15 @@ purpose, and with clients that are.
 
 import pytest
 
+from tests.chaos.failpoints import SERVICE_OF
 from tests.chaos.fake_edge import FakeEdge, serving
 from tests.chaos.people import MANNERS, Size
 from tests.chaos.reader import Patience
 from tests.chaos.report import passed, table
 from tests.chaos.run import Load, Outcome, run
-from tests.chaos.saboteur import Fault, Moments, Struck, plan
+from tests.chaos.saboteur import KILLS, LINKS, PAUSES, Fault, Moments, Struck, plan
 from tests.chaos.seen import Break
+from tests.chaos.test_short import SHORT_KILLS
 from tests.chaos.verdict import (
     AGREE,
     CHARGED,
@@ -127,3 +129,12 @@ def test_the_plan_comes_from_the_seed_alone() -> None:
     assert plan(7, 300, 1.0) == plan(7, 300, 1.0)
     assert plan(7, 300, 1.0) != plan(8, 300, 1.0)
     assert sum(fault.kind == "kill" for fault in plan(7, 300, 1.0)) == 300
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_even_a_short_plan_leaves_no_fault_out(seed: int) -> None:
+    faults = plan(seed, SHORT_KILLS, 1.0)
+    assert {fault.target for fault in faults if fault.kind == "kill"} >= set(KILLS)
+    assert {fault.point for fault in faults if fault.point} == set(SERVICE_OF)
+    assert {fault.target for fault in faults if fault.kind == "pause"} == set(PAUSES)
+    assert {fault.target for fault in faults if fault.kind in ("cut", "freeze")} == set(LINKS)
