@@ -27,6 +27,7 @@ CHANNEL_OPTIONS = [
     ("grpc.max_reconnect_backoff_ms", 500),
 ]
 _FINISH_S = 120.0
+_TELL_S = 30.0
 SETTLE_S = 60.0
 """How long turns may still run once everything is calm."""
 
@@ -104,10 +105,15 @@ async def run(
 
     chatting = {asyncio.create_task(person.chat_on(enough)): person.name for person in people}
     unfinished: list[str] = []
+    told_s = began_s
     try:
         pending = set(chatting)
         while pending and not (enough() and (work is None or work.done())):
             _, pending = await asyncio.wait(pending, timeout=0.5)
+            if saboteur and clock() - told_s > _TELL_S:
+                told_s = clock()
+                asked = sum(len(person.stories) for person in people)
+                print(f"  {told_s - began_s:6.1f} s  {asked} turns asked, {saboteur.progress}", flush=True)
             if clock() - began_s > load.at_most_s and work:
                 work.cancel()
                 await asyncio.gather(work, return_exceptions=True)
@@ -122,6 +128,8 @@ async def run(
         for task in (*chatting, *([work] if work else [])):
             task.cancel()
         await asyncio.gather(*chatting, *([work] if work else []), return_exceptions=True)
+    if saboteur and not saboteur.done:
+        unfinished.append(f"the saboteur was stopped in the middle: {saboteur.progress}")
     if work and not work.cancelled() and (failure := work.exception()):
         unfinished.append(f"the saboteur failed: {failure!r}")
     took_s = clock() - began_s

@@ -133,12 +133,15 @@ class Saboteur:
         self._mesh, self._faults, self._moments, self._say = mesh, faults, moments, say
         self._clock = asyncio.get_running_loop().time
         self.journal: list[Struck] = []
+        self.done = False
+        """Whether the whole plan was worked off."""
         self._began_s = self._clock()
         self._healing: set[asyncio.Task[None]] = set()
 
     @property
-    def kills(self) -> int:
-        return sum(struck.fault.kind == "kill" for struck in self.journal)
+    def progress(self) -> str:
+        kills = sum(struck.fault.kind == "kill" for struck in self.journal)
+        return f"{len(self.journal)} of {len(self._faults)} faults struck, {kills} of them kills"
 
     async def work(self) -> None:
         """Until the plan is done and everything is healed."""
@@ -147,13 +150,14 @@ class Saboteur:
                 await asyncio.sleep(fault.wait_s)
                 part = fault.target.removesuffix("-lost")
                 if fault.kind in ("kill", "pause"):
-                    await self._mesh.until_ready(part, within_s=_READY_AGAIN_S)
+                    await self._back(part)
                 if fault.moment:
                     await self._moments.next(fault.moment, _MOMENT_S)
                 if fault.point:
                     await self._strike_at_point(fault)
                 else:
-                    self._strike(fault, part)
+                    await self._strike(fault)
+            self.done = True
             if self._healing:
                 await asyncio.wait(self._healing, timeout=_READY_AGAIN_S)
         finally:
@@ -161,17 +165,21 @@ class Saboteur:
                 task.cancel()
             await asyncio.gather(*self._healing, return_exceptions=True)
 
+    async def _back(self, *parts: str) -> None:
+        if not await self._mesh.until_ready(*parts, within_s=_READY_AGAIN_S):
+            raise RuntimeError(f"{' or '.join(parts)} did not come back within {_READY_AGAIN_S:g} s")
+
     async def _strike_at_point(self, fault: Fault) -> None:
         """Order the part to die, or kill it when it does not come by in time."""
         service = SERVICE_OF[fault.point]
         others = {f"{service}-{number}" for number in range(1, REPLICAS[service] + 1)} - {fault.target}
-        await self._mesh.until_ready(*others, within_s=_READY_AGAIN_S)
+        await self._back(*others)
         restarts = self._mesh.parts()[fault.target]["restarts"]
         order = order_of(self._mesh.data_dir, fault.target)
         order.give(fault.point)
         if fault.point == "after-take-over":  # there must be something to take over
             for other in others:
-                self._strike(replace(fault, target=other, point=""), other)
+                await self._strike(replace(fault, target=other, point=""))
         ends_s = self._clock() + _POINT_S
         while order.passed_s() is None and self._clock() < ends_s:
             await asyncio.sleep(0.02)
@@ -181,7 +189,7 @@ class Saboteur:
             self._note(struck)
             self._heal(self._restarted(struck, fault.target, restarts))
         else:
-            self._strike(replace(fault, point=""), fault.target, missed=fault.point)
+            await self._strike(replace(fault, point=""), missed=fault.point)
 
     def _note(self, struck: Struck) -> None:
         self.journal.append(struck)
@@ -189,12 +197,14 @@ class Saboteur:
             missed = f" ({struck.missed} was not passed)" if struck.missed else ""
             print(f"  {struck.at_s - self._began_s:6.1f} s  {struck.fault}{missed}", flush=True)
 
-    def _strike(self, fault: Fault, part: str, missed: str = "") -> None:
+    async def _strike(self, fault: Fault, missed: str = "") -> None:
+        part = fault.target.removesuffix("-lost")
         struck = Struck(fault, self._clock(), missed=missed)
         if fault.kind == "kill":
             restarts = self._mesh.parts()[part]["restarts"]
-            if not self._mesh.signal(part, signal.SIGKILL):
-                return  # another fault was quicker
+            while not self._mesh.signal(part, signal.SIGKILL):  # another fault was quicker
+                await self._back(part)
+                struck.at_s, restarts = self._clock(), self._mesh.parts()[part]["restarts"]
             if fault.target != part:
                 self._mesh.lose_turn_logs()
             healing = self._restarted(struck, part, restarts)
