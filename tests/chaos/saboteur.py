@@ -203,6 +203,7 @@ class Saboteur:
         if fault.kind == "kill":
             restarts = self._mesh.parts()[part]["restarts"]
             while not self._mesh.signal(part, signal.SIGKILL):  # another fault was quicker
+                await asyncio.sleep(0.05)
                 await self._back(part)
                 struck.at_s, restarts = self._clock(), self._mesh.parts()[part]["restarts"]
             if fault.target != part:
