@@ -118,6 +118,7 @@ def table(outcome: Outcome, violations: Sequence[Violation]) -> str:
         f"{_counts(ended(outcome))}",
         f"{len(streams)} streams, {steps} events, {sum(story.tokens for story in outcome.stories)} words; "
         f"ends: {_counts(ends)}",
+        f"processors {outcome.busy:.0%} busy, {outcome.busy_elsewhere:.0%} with other programs",
         f"faults: {_counts(faults)}",
         f"kills at failpoints: {_counts(points)}; not passed in time, so killed elsewhere: {_counts(missed)}",
         f"{len(broken)} streams were interrupted {sum(len(stream.breaks) for stream in broken)} times; "

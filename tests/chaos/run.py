@@ -54,6 +54,9 @@ class Outcome:
     took_s: float
     unfinished: list[str] = field(default_factory=list)
     """Users whose turn did not end in time, or whose part of the harness failed: nothing may hide behind them."""
+    busy: float = 0.0
+    busy_elsewhere: float = 0.0
+    """Shares of the processors; elsewhere: by programs that are neither the mesh nor the harness."""
 
 
 @dataclass
