@@ -299,11 +299,14 @@ class Turns:
         """Feed a turn's readers until its end, or until there are none."""
         try:
             while not live.over:
-                if await self._runs.over(live.turn_id):
-                    continue
-                if not live.readers:
-                    break
-                await self._follow_elsewhere(asker, live)
+                if (fed := self._live.setdefault(key, live)) is not live:
+                    if not live.readers:
+                        break
+                    await self._follow_beside(fed, live)
+                elif not await self._runs.over(live.turn_id):
+                    if not live.readers:
+                        break
+                    await self._follow_elsewhere(asker, live)
         except Exception as error:  # a refusal or a defect: the readers' calls end by it
             live.refuse(error)
         finally:
@@ -311,6 +314,17 @@ class Turns:
             if self._live.get(key) is live:
                 del self._live[key]
                 self._ended.discard(live.turn_id)
+
+    async def _follow_beside(self, fed: LiveTurn, live: LiveTurn) -> None:
+        """What comes to `fed`, to the readers of `live` too: they asked before it was known to be the same turn."""
+        fed.join()
+        try:
+            async for entry in fed.follow(live.last):
+                live.deliver([entry])
+                if not live.readers:
+                    break
+        finally:
+            fed.leave()
 
     async def _follow_elsewhere(self, asker: Asker, live: LiveTurn) -> None:
         """The next page of what another replica writes, to the readers here."""
