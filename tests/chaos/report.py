@@ -160,6 +160,8 @@ def _recoveries(outcome: Outcome) -> list[str]:
             away[_kind_of(struck)].append(struck.over_s - struck.at_s)
     lines = [
         "",
+        "  Recovery of a stream: from the last event before it broke to the next one, or to the refusal by which the",
+        "  contract ends a turn; whatever it was that broke. By the fault that came last before the client noticed.",
         f"  {'':<22}{'recovery':>24}      {'with no other fault':>24}      {'the part itself':>24}",
         f"  {'what broke the stream':<22}" + "      ".join([f"{'n':>6}{'p50 s':>6}{'p95 s':>6}{'max':>6}"] * 3),
     ]
