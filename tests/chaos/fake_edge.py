@@ -10,6 +10,9 @@ from typing import Any
 from uuid import uuid4
 
 import grpc
+from google.protobuf.any_pb2 import Any as Packed
+from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.status_pb2 import Status
 
 from parley.chat.v1 import chat_service_pb2 as chat
 from parley.chat.v1.chat_service_pb2_grpc import (
@@ -24,11 +27,13 @@ from parley.chat.v1.turn_pb2 import (
     TurnCancellation,
     TurnCompletion,
     TurnEvent,
+    TurnFailure,
     TurnRewound,
     TurnSources,
     TurnStarted,
     TurnState,
 )
+from parley.errors.v1.error_reason_pb2 import ErrorReason
 from parley.session.v1 import session_service_pb2 as session
 from parley.session.v1.session_pb2 import Message, MessageRole, MessageState, Usage
 from parley.session.v1.session_service_pb2_grpc import (
@@ -39,6 +44,10 @@ from parley.session.v1.session_service_pb2_grpc import (
 from tests.chaos.run import Signed
 
 REWIND = 1_000_000
+_DETAIL = Packed()
+_DETAIL.Pack(ErrorInfo(reason="MODEL_UNAVAILABLE", domain="parley"))
+_STATUS = Status(code=grpc.StatusCode.UNAVAILABLE.value[0], message="no model", details=[_DETAIL])
+NO_MODEL = (("grpc-status-details-bin", _STATUS.SerializeToString()),)
 
 
 class FakeTurn:
@@ -63,11 +72,20 @@ class FakeTurn:
 
 class FakeEdge(ChatServiceServicer, SessionServiceServicer):
     def __init__(
-        self, flaw: str = "", seed: int = 1, *, breaks: float = 0.7, break_after: int = 12, rewinds: float = 0.3
+        self,
+        flaw: str = "",
+        seed: int = 1,
+        *,
+        breaks: float = 0.7,
+        break_after: int = 12,
+        rewinds: float = 0.3,
+        failures: float = 0.0,
     ) -> None:
         """Unless `breaks` is 0, the first call that reads a turn breaks off, and others so often; unless `rewinds`
-        is 0, the first turn is rewound, and others so often.
+        is 0, the first turn is rewound, and others so often; unless `failures` is 0, the first turn fails once before
+        its first word, and others so often.
         """
+        self._failures = failures
         self._flaw, self._rng = flaw, random.Random(seed)
         self._breaks, self._break_after, self._rewinds = breaks, break_after, rewinds
         self._turns: dict[str, FakeTurn] = {}
@@ -151,11 +169,20 @@ class FakeEdge(ChatServiceServicer, SessionServiceServicer):
             known = FakeTurn(request, first=not self._turns)
             name = f"{request.request_id} {len(self._turns)}" if self._wrong("a copy makes a second turn") else ""
             self._turns[name or request.request_id] = known
-            task = asyncio.create_task(self._run(known))
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            self._begin(known)
+        elif known.turn.state == TurnState.TURN_STATE_FAILED:
+            known.turn.state = TurnState.TURN_STATE_RUNNING
+            del known.events[1:]
+            if not self._wrong("a retry numbers anew"):
+                known.say(2 * REWIND, rewound=TurnRewound())
+            self._begin(known)
         async for event in self._follow(known, 0, context):
             yield chat.StartTurnResponse(event=event)
+
+    def _begin(self, found: FakeTurn) -> None:
+        task = asyncio.create_task(self._run(found))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
 
     async def ResumeTurn(self, request: Any, context: Any) -> AsyncIterator[Any]:
         found = next(found for found in self._turns.values() if found.turn.id == request.turn_id)
@@ -185,6 +212,8 @@ class FakeEdge(ChatServiceServicer, SessionServiceServicer):
                 yield event
             if found.events and found.events[-1].sequence > after:
                 continue  # said while the last ones were sent
+            if found.turn.state == TurnState.TURN_STATE_FAILED:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "no model", NO_MODEL)
             if found.turn.state != TurnState.TURN_STATE_RUNNING:
                 return
             await found.changed.wait()
@@ -193,8 +222,13 @@ class FakeEdge(ChatServiceServicer, SessionServiceServicer):
         """The turn, up to its saved answer."""
         request = found.request
         total = int(request.text.split()[0].removeprefix("tokens="))
-        self._open(found)
-        found.say(started=TurnStarted(conversation_id=request.conversation_id, model="echo", resumable=True))
+        if not found.events:
+            self._open(found)
+            found.say(started=TurnStarted(conversation_id=request.conversation_id, model="echo", resumable=True))
+            if self._sometimes(self._failures, found.first):
+                found.turn.state = TurnState.TURN_STATE_FAILED
+                found.say(failed=TurnFailure(reason=ErrorReason.ERROR_REASON_MODEL_UNAVAILABLE))
+                return
         found.say(sources=TurnSources())
         words: list[str] = []
         rewinds_at = total // 2 if self._sometimes(self._rewinds, found.first) else 0

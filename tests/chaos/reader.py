@@ -193,6 +193,7 @@ class Reader:
 
     def _start_again(self) -> None:
         self.stream.restarts += bool(self._turn_id)
+        self.stream.void += self.stream.steps
         self.stream.steps.clear()
         self.stream.end = None
         self._turn_id = ""

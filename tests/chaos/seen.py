@@ -68,6 +68,8 @@ class Stream:
     """The reason that ended the stream for good."""
     given_up: str = ""
     """What was last heard when patience was over."""
+    void: list[Step] = field(default_factory=list)
+    """Of tries at the turn that failed before the first word."""
     restarts: int = 0
     """How often the turn had failed before its first word and was asked for again."""
     waits: list[Break] = field(default_factory=list)

@@ -46,11 +46,12 @@ async def outcome_of(edge: FakeEdge, *client_flaws: str, turns: int = 2 * len(EA
 
 
 async def test_an_edge_that_only_breaks_off_streams_passes() -> None:
-    outcome, violations = await outcome_of(FakeEdge(), turns=60)
+    outcome, violations = await outcome_of(FakeEdge(failures=0.1), turns=60)
     assert not violations, table(outcome, violations)
     assert not outcome.unfinished
     streams = [stream for story in outcome.stories for stream in story.streams]
     assert any(stream.breaks for stream in streams)
+    assert any(stream.restarts for stream in streams)
     assert any(step.kind == "rewound" for stream in streams for step in stream.steps)
     assert {story.manner for story in outcome.stories} == {*MANNERS, "edited"}
     assert {end.end.WhichOneof("event") for end in streams if end.end} == {"completed", "cancelled"}
@@ -74,6 +75,7 @@ async def test_an_edge_that_only_breaks_off_streams_passes() -> None:
         ("resume repeats", SEQUENCE),
         ("a number is left out", SEQUENCE),
         ("a reader is told otherwise", AGREE),
+        ("a retry numbers anew", AGREE),
         ("a word is wrong", TEXT),
         ("the saved answer lacks a word", TEXT),
         ("resume is refused", UNRESUMED),
@@ -85,7 +87,7 @@ async def test_an_edge_that_only_breaks_off_streams_passes() -> None:
     ],
 )
 async def test_a_wrong_edge_is_found_out(flaw: str, check: str) -> None:
-    _, violations = await outcome_of(FakeEdge(flaw))
+    _, violations = await outcome_of(FakeEdge(flaw, failures=0.1))
     assert check in {violation.check for violation in violations}, flaw
 
 

@@ -168,12 +168,10 @@ def _ending(story: Story, stream: Stream) -> Iterable[tuple[str, str]]:
 
 
 def _agreement(story: Story) -> Iterable[tuple[str, str]]:
-    """One number, one event: for all readers, unless the turn had failed unspoken and began again."""
-    if any(stream.restarts for stream in story.streams):
-        return
+    """One number, one event: for all readers, also over tries that failed."""
     marks: dict[int, int] = {}
     for stream in story.streams:
-        for step in stream.steps:
+        for step in (*stream.void, *stream.steps):
             if marks.setdefault(step.sequence, step.mark) != step.mark:
                 yield AGREE, f"two different events have the number {step.sequence}"
                 return
