@@ -41,7 +41,12 @@ def wire() -> Service:
     model = TritonModel(settings.triton_address, settings)
     session = open_channel(settings.session_address, "session", settings, idempotent=IDEMPOTENT_AT_SESSION)
     knowledge = open_channel(settings.knowledge_address, "knowledge", settings, idempotent=IDEMPOTENT_AT_KNOWLEDGE)
-    records = StoredTurns(database, uuid4())
+    # The lease is never renewed behind what readers ask: they are many when a replica has just come back.
+    lease_database = Database(
+        settings.postgres_dsn, settings.postgres_password_file, Path(__file__).parent, max_connections=1
+    )
+    replica_id = uuid4()
+    records = StoredTurns(database, replica_id)
     means = _means(settings, session, knowledge, model, records)
     rules = Rules(
         models=settings.chat_models,
@@ -51,7 +56,8 @@ def wire() -> Service:
         open_readers=settings.open_readers_per_user,
     )
     turns = Turns(records, log, listener, encode, means, rules)
-    ownership = Ownership(records, listener, turns, lease_s=settings.lease_s, beat_s=settings.beat_s)
+    leases = StoredTurns(lease_database, replica_id)
+    ownership = Ownership(leases, listener, turns, lease_s=settings.lease_s, beat_s=settings.beat_s)
     metrics.show_open_turns(lambda: turns.open_count)
     return Service(
         name="chat",
@@ -59,7 +65,7 @@ def wire() -> Service:
         register=[partial(add_ChatServiceServicer_to_server, ChatService(turns, records))],
         proto_services=["parley.chat.v1.ChatService"],
         resources=[
-            *(database, listener.running(), bus.running(), relay.running()),
+            *(database, lease_database, listener.running(), bus.running(), relay.running()),
             *(session, knowledge, model, log, background(ownership.run)),
         ],
         drain=ownership.drain,

@@ -127,6 +127,7 @@ class Turns:
         self._opening = asyncio.Semaphore(_OPENING)
         self._runs = Runs(records, log, encode, means)
         self._readings: Counter[tuple[UUID, UUID]] = Counter()
+        self._ended: set[UUID] = set()  # turns followed here that the record ended: nothing is waited for
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -178,6 +179,8 @@ class Turns:
             if record is None:
                 raise turn_not_found()
             await self._check_log(record, after)
+            if record.end:
+                self._ended.add(turn_id)
             live = self._live.get(key)
         elif after > live.last:
             raise _beyond(live.last)
@@ -303,22 +306,38 @@ class Turns:
         """Feed a turn's readers until its end, or until there are none."""
         try:
             while not live.over:
-                if await self._runs.over(live.turn_id):
-                    continue
-                if not live.readers:
-                    break
-                await self._follow_elsewhere(asker, live)
+                if (fed := self._live.setdefault(key, live)) is not live:
+                    if not live.readers:
+                        break
+                    await self._follow_beside(fed, live)
+                elif not await self._runs.over(live.turn_id):
+                    if not live.readers:
+                        break
+                    await self._follow_elsewhere(asker, live)
         except Exception as error:  # a refusal or a defect: the readers' calls end by it
             live.refuse(error)
         finally:
             # Nothing is awaited since the last look at the readers, so nobody joins a turn that is not served.
             if self._live.get(key) is live:
                 del self._live[key]
+                self._ended.discard(live.turn_id)
+
+    async def _follow_beside(self, fed: LiveTurn, live: LiveTurn) -> None:
+        """What comes to `fed`, to the readers of `live` too: they asked before it was known to be the same turn."""
+        fed.join()
+        try:
+            async for entry in fed.follow(live.last):
+                live.deliver([entry])
+                if not live.readers:
+                    break
+        finally:
+            fed.leave()
 
     async def _follow_elsewhere(self, asker: Asker, live: LiveTurn) -> None:
         """The next page of what another replica writes, to the readers here."""
         await self._show_reader(live)
-        entries = await self._log.read(live.turn_id, live.last, wait_s=_LOOK_AGAIN_S)
+        wait_s = 0 if live.turn_id in self._ended else _LOOK_AGAIN_S
+        entries = await self._log.read(live.turn_id, live.last, wait_s=wait_s)
         if not entries:
             record = await self._records.find(asker, live.turn_id)
             if record is None:
