@@ -128,7 +128,7 @@ class Turns:
         self._runs = Runs(records, log, encode, means)
         self._readings: Counter[tuple[UUID, UUID]] = Counter()
         self._ended: set[UUID] = set()  # turns followed here that the record ended: nothing is waited for
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], LiveTurn] = {}
 
     @property
     def open_count(self) -> int:
@@ -166,7 +166,7 @@ class Turns:
             )
             live = self._new(turn.id, question, runs_here=True)
             self._asked[key] = live, digest
-            self._spawn(self._serve_request(key, turn, live, digest))
+            self._spawn(live, self._serve_request(key, turn, live, digest))
         return self._reading(asker, live, 0)
 
     async def resume(self, asker: Asker, turn_id: UUID, after: int) -> Reading:
@@ -186,7 +186,7 @@ class Turns:
             raise _beyond(live.last)
         if live is None:
             live = self._live[key] = self._new(turn_id, None, runs_here=False)
-            self._spawn(self._serve(key, asker, live))
+            self._spawn(live, self._serve(key, asker, live))
         return self._reading(asker, live, after)
 
     async def cancel(self, asker: Asker, turn_id: UUID) -> TurnRecord:
@@ -209,7 +209,7 @@ class Turns:
         live = self._live.get(key)
         if live is None:
             live = self._live[key] = self._new(turn.id, turn.question, runs_here=False)
-            self._spawn(self._serve(key, turn.asker, live))
+            self._spawn(live, self._serve(key, turn.asker, live))
         live.reader_grace_s = self._grace_s(turn.question)
         self._runs.begin(turn, live, taken_over=True)
 
@@ -227,8 +227,8 @@ class Turns:
 
     async def finished(self, within_s: float) -> None:
         """Wait until no turn runs here, at most so long."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=within_s)
+        if running := [task for task, live in self._tasks.items() if live.runs_here]:
+            await asyncio.wait(running, timeout=within_s)
 
     def _new(self, turn_id: UUID, question: Question | None, *, runs_here: bool) -> LiveTurn:
         return LiveTurn(turn_id, self._log, runs_here=runs_here, reader_grace_s=self._grace_s(question))
@@ -237,11 +237,10 @@ class Turns:
         grace_s = question.reader_grace_s if question else None
         return self._rules.reader_grace_s if grace_s is None else grace_s
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+    def _spawn(self, live: LiveTurn, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+        self._tasks[task] = live
+        task.add_done_callback(self._tasks.pop)
 
     def _model(self, question: Question) -> str:
         models = self._rules.models

@@ -11,6 +11,7 @@
 import asyncio
 import gc
 import logging
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -81,16 +82,20 @@ def run(name: str, wire: Callable[[], Service]) -> None:
         sys.exit("protobuf runs without its C runtime: reinstall the protobuf wheel for this Python.")
     telemetry.set_up(name)
     try:
-        uvloop.run(_main(wire))
+        status = uvloop.run(_main(wire))
     except SettingsError as error:
         sys.exit(f"{name} can't start:\n{error}")
+    telemetry.shut_down()
+    sys.stdout.flush()
+    os._exit(status)  # all is closed; gRPC's own exit handler would wait two seconds more for timers of old channels
 
 
-async def _main(wire: Callable[[], Service]) -> None:
+async def _main(wire: Callable[[], Service]) -> int:
     service = wire()
     if "--check" in sys.argv[1:]:
-        sys.exit(await _print_checks(service))
+        return await _print_checks(service)
     await serve(service)
+    return 0
 
 
 async def serve(service: Service, *, stop: asyncio.Event | None = None) -> None:
