@@ -158,7 +158,8 @@ class _Pipe:
 
         `over` names the only connection that they may go over.
         """
-        answer: asyncio.Future[tuple[int, list[Any]]] = asyncio.get_running_loop().create_future()
+        assert self._task, "the log is used before it is opened"
+        answer: asyncio.Future[tuple[int, list[Any]]] = self._task.get_loop().create_future()
         self._waiting.append((commands, over, answer))
         self._news.set()
         return await answer

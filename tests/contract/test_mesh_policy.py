@@ -80,11 +80,11 @@ def stubs_in(service: str) -> set[str]:
     found = set()
     for path in (PROJECT / "services" / service).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").endswith("_pb2_grpc"):
-                package = (node.module or "").rpartition(".")[0]
-                found |= {f"{package}.{n.name.removesuffix('Stub')}" for n in node.names if n.name.endswith("Stub")}
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tritonclient"):
                 found.add(MODEL_SERVER)
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").endswith("_pb2_grpc"):
+                package = (node.module or "").rpartition(".")[0]
+                found |= {f"{package}.{n.name.removesuffix('Stub')}" for n in node.names if n.name.endswith("Stub")}
             if isinstance(node, ast.Import) and any(n.name.startswith("tritonclient") for n in node.names):
                 found.add(MODEL_SERVER)
     return found
