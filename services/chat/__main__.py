@@ -12,6 +12,7 @@ from services.chat.answer import Means
 from services.chat.handlers import ChatService
 from services.chat.model import TritonModel
 from services.chat.ownership import Ownership
+from services.chat.pace import Pace
 from services.chat.peers import IDEMPOTENT_AT_KNOWLEDGE, IDEMPOTENT_AT_SESSION, KnowledgePeer, SessionPeer
 from services.chat.prompt import Prompts
 from services.chat.settings import Settings
@@ -88,6 +89,7 @@ def _means(settings: Settings, session: Channel, knowledge: Channel, model: Trit
         ends=records,
         meter=metrics.PrometheusTurnMeter(),
         prompts=Prompts(settings.context_tokens),
+        pace=Pace(settings.events_per_s, settings.longest_interval_s),
         patience_s=settings.patience_s,
     )
 

@@ -9,6 +9,7 @@ a cursor and slows nobody.
 import asyncio
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Protocol
@@ -145,6 +146,13 @@ class LiveTurn:
         await self._stopping.wait()
         assert self.wish
         return self.wish
+
+    async def begun(self, within_s: float) -> None:
+        """Wait, at most so long, for the first entry or a refusal."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while not (self.last or self.over):
+                    await self._news.wait()
 
     def join(self) -> None:
         """One more reader."""

@@ -36,6 +36,10 @@ from services.shared.errors import AlreadyExists, Exhausted, Invalid, NotFound, 
 _LOOK_AGAIN_S = 1.0  # how long a silent log is waited on before the record is asked
 _CATCHING_UP_S = 3.0  # how long a reader who saw more than the log holds waits for the log
 _RETRY_AFTER_S = 5.0
+# So many turns are opened at once, in the order in which they came: when hundreds come together, the first ones need
+# not wait for all. One that takes longer than this, because a peer is slow, lets the next one in.
+_OPENING = 8
+_OPENING_S = 0.25
 
 
 @dataclass(frozen=True)
@@ -120,10 +124,11 @@ class Turns:
         self._rules = rules
         self._asked: dict[tuple[UUID, UUID, UUID], tuple[LiveTurn, bytes]] = {}  # by request
         self._live: dict[tuple[UUID, UUID, UUID], LiveTurn] = {}  # by user and turn
+        self._opening = asyncio.Semaphore(_OPENING)
         self._runs = Runs(records, log, encode, means)
         self._readings: Counter[tuple[UUID, UUID]] = Counter()
         self._ended: set[UUID] = set()  # turns followed here that the record ended: nothing is waited for
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], LiveTurn] = {}
 
     @property
     def open_count(self) -> int:
@@ -161,7 +166,7 @@ class Turns:
             )
             live = self._new(turn.id, question, runs_here=True)
             self._asked[key] = live, digest
-            self._spawn(self._serve_request(key, turn, live, digest))
+            self._spawn(live, self._serve_request(key, turn, live, digest))
         return self._reading(asker, live, 0)
 
     async def resume(self, asker: Asker, turn_id: UUID, after: int) -> Reading:
@@ -181,7 +186,7 @@ class Turns:
             raise _beyond(live.last)
         if live is None:
             live = self._live[key] = self._new(turn_id, None, runs_here=False)
-            self._spawn(self._serve(key, asker, live))
+            self._spawn(live, self._serve(key, asker, live))
         return self._reading(asker, live, after)
 
     async def cancel(self, asker: Asker, turn_id: UUID) -> TurnRecord:
@@ -204,7 +209,7 @@ class Turns:
         live = self._live.get(key)
         if live is None:
             live = self._live[key] = self._new(turn.id, turn.question, runs_here=False)
-            self._spawn(self._serve(key, turn.asker, live))
+            self._spawn(live, self._serve(key, turn.asker, live))
         live.reader_grace_s = self._grace_s(turn.question)
         self._runs.begin(turn, live, taken_over=True)
 
@@ -222,8 +227,8 @@ class Turns:
 
     async def finished(self, within_s: float) -> None:
         """Wait until no turn runs here, at most so long."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=within_s)
+        if running := [task for task, live in self._tasks.items() if live.runs_here]:
+            await asyncio.wait(running, timeout=within_s)
 
     def _new(self, turn_id: UUID, question: Question | None, *, runs_here: bool) -> LiveTurn:
         return LiveTurn(turn_id, self._log, runs_here=runs_here, reader_grace_s=self._grace_s(question))
@@ -232,11 +237,10 @@ class Turns:
         grace_s = question.reader_grace_s if question else None
         return self._rules.reader_grace_s if grace_s is None else grace_s
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+    def _spawn(self, live: LiveTurn, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+        self._tasks[task] = live
+        task.add_done_callback(self._tasks.pop)
 
     def _model(self, question: Question) -> str:
         models = self._rules.models
@@ -267,17 +271,19 @@ class Turns:
     async def _serve_request(self, request: tuple[UUID, UUID, UUID], turn: Turn, live: LiveTurn, digest: bytes) -> None:
         self._runs.ids.add(turn.run_id)
         try:
-            claim = await self._claim(turn, digest)
-            turn = replace(turn, id=claim.turn_id)
-            live.turn_id = turn.id
-            live.runs_here = claim.ours
-            key = (turn.asker.tenant_id, turn.asker.user_id, turn.id)
-            if claim.ours:
-                self._live[key] = live
-                self._runs.begin(turn, live, taken_over=False)
-            else:
-                self._live.setdefault(key, live)
-                self._runs.ids.discard(turn.run_id)
+            async with self._opening:
+                claim = await self._claim(turn, digest)
+                turn = replace(turn, id=claim.turn_id)
+                live.turn_id = turn.id
+                live.runs_here = claim.ours
+                key = (turn.asker.tenant_id, turn.asker.user_id, turn.id)
+                if claim.ours:
+                    self._live[key] = live
+                    self._runs.begin(turn, live, taken_over=False)
+                    await live.begun(_OPENING_S)
+                else:
+                    self._live.setdefault(key, live)
+                    self._runs.ids.discard(turn.run_id)
             await self._serve(key, turn.asker, live)
         except Exception as error:  # a refusal or a defect: the readers' calls end by it
             self._runs.ids.discard(turn.run_id)

@@ -24,8 +24,9 @@ from parley_sdk.parley.chat.v1 import (
     TurnRewound,
     TurnState,
 )
-from parley_sdk.parley.session.v1 import ListMessagesRequest, SessionServiceStub
+from parley_sdk.parley.session.v1 import SessionServiceStub
 from stack.client.account import signed_in
+from stack.client.conversation import messages
 from stack.client.edge import CALL_TIMEOUT_S, Edge, errors, reason_of
 
 LONGEST_BREAK_S = 60.0
@@ -80,13 +81,14 @@ class Following:
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  # spreads clients, guards nothing
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
-    async def cancel(self) -> None:
-        """Stop the turn, if it is known already; a mesh that can't be reached stops it when nobody reads it."""
-        if self._turn_id:
-            with suppress(GRPCError, StreamTerminatedError, OSError):
-                async with signed_in(self._edge) as (channel, metadata):
-                    request = CancelTurnRequest(turn_id=self._turn_id)
-                    await ChatServiceStub(channel, metadata=metadata).cancel_turn(request, timeout=CALL_TIMEOUT_S)
+    async def cancel(self) -> bool:
+        """Stop the turn. False when the mesh could not be told: it stops the turn when nobody has read it for long."""
+        with suppress(GRPCError, StreamTerminatedError, OSError):
+            async with signed_in(self._edge) as (channel, metadata):
+                request = CancelTurnRequest(turn_id=self._turn_id)
+                await ChatServiceStub(channel, metadata=metadata).cancel_turn(request, timeout=CALL_TIMEOUT_S)
+                return True
+        return False
 
     async def _attempt(self) -> AsyncGenerator[TurnEvent, None]:
         # A connection and a token of its own: either may be what broke.
@@ -123,7 +125,8 @@ class Following:
         turn = (await chat.get_turn(request, timeout=CALL_TIMEOUT_S)).turn
         if turn is None or turn.state == TurnState.RUNNING:
             return
-        text = await self._saved(sessions, turn.conversation_id, turn.message_id) if turn.message_id else ""
+        said = messages(sessions, turn.conversation_id, turn.id)
+        text = "".join([message.text async for message in said if message.id == turn.message_id])
         if not text.startswith(self._text):
             yield TurnEvent(turn_id=turn.id, rewound=TurnRewound())
             self._text = ""
@@ -132,17 +135,6 @@ class Following:
         if turn.state == TurnState.COMPLETED:
             yield TurnEvent(turn_id=turn.id, completed=TurnCompletion(message_id=turn.message_id))
         raise GRPCError(Status.ABORTED, "The turn was stopped, or failed; these are the words that came.")
-
-    async def _saved(self, sessions: SessionServiceStub, conversation_id: str, message_id: str) -> str:
-        request = ListMessagesRequest(conversation_id=conversation_id, page_size=100, branch_turn_id=self._turn_id)
-        while True:
-            page = await sessions.list_messages(request, timeout=CALL_TIMEOUT_S)
-            for message in page.messages:
-                if message.id == message_id:
-                    return message.text
-            if not page.next_page_token:
-                return ""
-            request.page_token = page.next_page_token
 
     def _passes(self, error: Exception) -> bool:
         if not isinstance(error, GRPCError):

@@ -20,6 +20,7 @@ from tests.chaos import failpoints
 LINKS = "CHAOS_LINKS"
 """Ports of the links by listener, JSON."""
 REPLICAS = "CHAOS_REPLICAS"
+MODELS = "CHAOS_MODELS"
 
 
 _parts_as_they_are = services.parts
@@ -48,6 +49,8 @@ def main() -> int:
         if service != "chat":
             return values
         for listener, port in links.items():
+            if listener not in mesh.ports:
+                continue
             direct, link = mesh.address(listener), f"127.0.0.1:{port}"
             values = {
                 key: value if key.endswith("LISTEN_ADDRESS") else value.replace(direct, link)
@@ -58,7 +61,8 @@ def main() -> int:
     services.environment = through_links
     services.parts = _with_failpoints
     replicas = json.loads(os.environ[REPLICAS])
-    options = Options(http_port=0, https_port=0, replicas=replicas, chat_models=("echo",))
+    models = tuple(os.environ[MODELS].split(","))
+    options = Options(http_port=0, https_port=0, replicas=replicas, chat_models=models)
     return up.run(Path(sys.argv[1]).resolve(), options, Console())
 
 

@@ -102,7 +102,7 @@ class FakeModel:
         self.finish_reason: FinishReason | None = FinishReason.STOP
 
     async def speak(
-        self, model: str, prompt: Prompt, *, temperature: float | None, limit_s: float
+        self, model: str, prompt: Prompt, *, temperature: float | None, interval_s: float, limit_s: float
     ) -> AsyncGenerator[Piece, None]:
         script = self.next_scripts.pop(0) if self.prompts and self.next_scripts else self.script
         self.prompts.append(prompt)
@@ -137,7 +137,7 @@ class EchoModel(FakeModel):
         self.go_on = asyncio.Event()
 
     async def speak(
-        self, model: str, prompt: Prompt, *, temperature: float | None, limit_s: float
+        self, model: str, prompt: Prompt, *, temperature: float | None, interval_s: float, limit_s: float
     ) -> AsyncGenerator[Piece, None]:
         last = prompt.messages[-1]
         begun = len(last["content"].split()) if last["role"] == "assistant" else 0

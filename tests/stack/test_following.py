@@ -70,8 +70,13 @@ async def test_ctrl_c_stops_the_turn(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, err = await asyncio.wait_for(process.communicate(), 30)
         assert edge.states == [TurnState.TURN_STATE_CANCELLED]
-    assert process.returncode == 130
-    assert b"Traceback" not in err
+    assert (process.returncode, err.decode()) == (130, "Stopped; the words so far are kept.\n")
+
+
+async def test_a_turn_that_others_stopped_says_why(tmp_path: Path) -> None:
+    status, out, err = await asked(FakeEdge("stopped for no reason", breaks=0.0, rewinds=0.0), tmp_path)
+    assert (status, out.splitlines()[0]) == (1, "1 2 3 4 5 6 7")
+    assert "was stopped, for nobody read it; the words so far are kept" in err
 
 
 @pytest.mark.parametrize("flaw", ["resume is refused"])
