@@ -17,7 +17,7 @@ from services.chat.words import Words
 from services.shared.errors import Reason, Unavailable
 
 FIRST_PAUSE_S = 0.2
-LONGEST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 0.5
 
 
 class HandedOver(Exception):
