@@ -19,6 +19,7 @@ from uuid import UUID
 from services.chat import notes
 from services.chat.journal import REWOUND_STEP, Journal
 from services.chat.live import LiveTurn, TurnTaken
+from services.chat.pace import Pace
 from services.chat.prompt import Prompts
 from services.chat.speech import FIRST_PAUSE_S, LONGEST_PAUSE_S, HandedOver, Model, Speech
 from services.chat.takeover import Recovered
@@ -90,6 +91,7 @@ class Means:
     ends: TurnEnds
     meter: TurnMeter
     prompts: Prompts
+    pace: Pace
     patience_s: float  # how long the end of a turn waits for a peer or the record to come back
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
@@ -97,12 +99,22 @@ class Means:
 class Answer:
     """One run of one turn."""
 
-    def __init__(self, turn: Turn, live: LiveTurn, journal: Journal, means: Means, found: Recovered) -> None:
+    def __init__(
+        self,
+        turn: Turn,
+        live: LiveTurn,
+        journal: Journal,
+        means: Means,
+        found: Recovered,
+        interval_s: Callable[[], float],
+    ) -> None:
+        """`interval_s` says how long words are gathered just now."""
         self._turn = turn
         self._live = live
         self._journal = journal
         self._means = means
         self._found = found
+        self._interval_s = interval_s
         self._words = Words(found.text, found.usage)
         self._passages = found.sources.passages if found.sources else ()
         self.opened = found.started  # there is something to end
@@ -204,6 +216,7 @@ class Answer:
             prompt,
             self._words,
             self._live,
+            self._interval_s,
             until_s=self._until_s,
             patient=self._found.started,  # readers may have seen words that were void since
         )
@@ -224,7 +237,7 @@ class Answer:
             if not self._found.text:
                 self._first_text_time = self._means.clock()
                 self._means.meter.first_words(self._turn.model, self._live.age_s)
-        while text := await words.take():
+        while text := await words.take(self._interval_s()):
             await journal.write(TextDelta(text), note=notes.of_usage(words.usage))
 
     async def _close(self, end: End) -> None:

@@ -9,6 +9,7 @@ a cursor and slows nobody.
 import asyncio
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Protocol
@@ -125,6 +126,8 @@ class LiveTurn:
         self.entries = []
         if entries:
             self.deliver(entries)
+        if self._absence:  # of a run before this one
+            self._absence.cancel()
         if not self.readers:
             self._absence = asyncio.create_task(self._stop_unread(max(return_s, self.reader_grace_s)))
 
@@ -145,6 +148,13 @@ class LiveTurn:
         await self._stopping.wait()
         assert self.wish
         return self.wish
+
+    async def begun(self, within_s: float) -> None:
+        """Wait, at most so long, for the first entry or a refusal."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while not (self.last or self.over):
+                    await self._news.wait()
 
     def join(self) -> None:
         """One more reader."""

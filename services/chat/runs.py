@@ -96,13 +96,16 @@ class Runs:
             return await self._records.retake(turn)
         return None
 
+    def _interval_s(self) -> float:
+        return self._means.pace.interval_s(len(self.ids))
+
     async def _answer(self, turn: Turn, live: LiveTurn, taken_over: bool) -> None:
         journal = Journal(turn, live, self._log, self._records, self._encode)
         found = Recovered()
         if taken_over:
             found, entries = await recover(turn, self._log)
             live.run_here(entries, _RETURN_S)
-        answer = Answer(turn, live, journal, self._means, found)
+        answer = Answer(turn, live, journal, self._means, found, self._interval_s)
         try:
             if not taken_over:
                 await journal.begin()

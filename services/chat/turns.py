@@ -36,6 +36,10 @@ from services.shared.errors import AlreadyExists, Exhausted, Invalid, NotFound, 
 _LOOK_AGAIN_S = 1.0  # how long a silent log is waited on before the record is asked
 _CATCHING_UP_S = 3.0  # how long a reader who saw more than the log holds waits for the log
 _RETRY_AFTER_S = 5.0
+# So many turns are opened at once, in the order in which they came: when hundreds come together, the first ones need
+# not wait for all. One that takes longer than this, because a peer is slow, lets the next one in.
+_OPENING = 8
+_OPENING_S = 0.25
 
 
 @dataclass(frozen=True)
@@ -120,8 +124,10 @@ class Turns:
         self._rules = rules
         self._asked: dict[tuple[UUID, UUID, UUID], tuple[LiveTurn, bytes]] = {}  # by request
         self._live: dict[tuple[UUID, UUID, UUID], LiveTurn] = {}  # by user and turn
+        self._opening = asyncio.Semaphore(_OPENING)
         self._runs = Runs(records, log, encode, means)
         self._readings: Counter[tuple[UUID, UUID]] = Counter()
+        self._ended: set[UUID] = set()  # turns followed here that the record ended: nothing is waited for
         self._tasks: dict[asyncio.Task[None], LiveTurn] = {}
 
     @property
@@ -173,6 +179,8 @@ class Turns:
             if record is None:
                 raise turn_not_found()
             await self._check_log(record, after)
+            if record.end:
+                self._ended.add(turn_id)
             live = self._live.get(key)
         elif after > live.last:
             raise _beyond(live.last)
@@ -269,17 +277,19 @@ class Turns:
     async def _serve_request(self, request: tuple[UUID, UUID, UUID], turn: Turn, live: LiveTurn, digest: bytes) -> None:
         self._runs.ids.add(turn.run_id)
         try:
-            claim = await self._claim(turn, digest)
-            turn = replace(turn, id=claim.turn_id)
-            live.turn_id = turn.id
-            live.runs_here = claim.ours
-            key = (turn.asker.tenant_id, turn.asker.user_id, turn.id)
-            if claim.ours:
-                self._live[key] = live
-                self._runs.begin(turn, live, taken_over=False)
-            else:
-                self._live.setdefault(key, live)
-                self._runs.ids.discard(turn.run_id)
+            async with self._opening:
+                claim = await self._claim(turn, digest)
+                turn = replace(turn, id=claim.turn_id)
+                live.turn_id = turn.id
+                live.runs_here = claim.ours
+                key = (turn.asker.tenant_id, turn.asker.user_id, turn.id)
+                if claim.ours:
+                    self._live[key] = live
+                    self._runs.begin(turn, live, taken_over=False)
+                    await live.begun(_OPENING_S)
+                else:
+                    self._live.setdefault(key, live)
+                    self._runs.ids.discard(turn.run_id)
             await self._serve(key, turn.asker, live)
         except Exception as error:  # a refusal or a defect: the readers' calls end by it
             self._runs.ids.discard(turn.run_id)
@@ -301,22 +311,38 @@ class Turns:
         """Feed a turn's readers until its end, or until there are none."""
         try:
             while not live.over:
-                if await self._runs.over(live.turn_id):
-                    continue
-                if not live.readers:
-                    break
-                await self._follow_elsewhere(asker, live)
+                if (fed := self._live.setdefault(key, live)) is not live:
+                    if not live.readers:
+                        break
+                    await self._follow_beside(fed, live)
+                elif not await self._runs.over(live.turn_id):
+                    if not live.readers:
+                        break
+                    await self._follow_elsewhere(asker, live)
         except Exception as error:  # a refusal or a defect: the readers' calls end by it
             live.refuse(error)
         finally:
             # Nothing is awaited since the last look at the readers, so nobody joins a turn that is not served.
             if self._live.get(key) is live:
                 del self._live[key]
+                self._ended.discard(live.turn_id)
+
+    async def _follow_beside(self, fed: LiveTurn, live: LiveTurn) -> None:
+        """What comes to `fed`, to the readers of `live` too: they asked before it was known to be the same turn."""
+        fed.join()
+        try:
+            async for entry in fed.follow(live.last):
+                live.deliver([entry])
+                if not live.readers:
+                    break
+        finally:
+            fed.leave()
 
     async def _follow_elsewhere(self, asker: Asker, live: LiveTurn) -> None:
         """The next page of what another replica writes, to the readers here."""
         await self._show_reader(live)
-        entries = await self._log.read(live.turn_id, live.last, wait_s=_LOOK_AGAIN_S)
+        wait_s = 0 if live.turn_id in self._ended else _LOOK_AGAIN_S
+        entries = await self._log.read(live.turn_id, live.last, wait_s=wait_s)
         if not entries:
             record = await self._records.find(asker, live.turn_id)
             if record is None:
