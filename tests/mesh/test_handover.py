@@ -146,6 +146,7 @@ async def test_cancelling_at_another_replica_frees_the_models_slot(
                 await asyncio.sleep(0.02)
         async with following(*waiting):
             await until_queued(pair, 1)
+            await get(two, ada, speaking[0].turn_id)  # the connection is there
             began_s = clock()
             cancelling = asyncio.create_task(cancel(two, ada, speaking[0].turn_id))
             await until_queued(pair, 0)
@@ -185,11 +186,14 @@ async def test_the_deadline_holds_at_whichever_replica_runs_the_turn(
     await faults.until_ready("chat-1", within_s=60)
 
 
+async def get(channel: grpc.aio.Channel, user: User, turn_id: str) -> Any:
+    return (await ChatServiceStub(channel).GetTurn(GetTurnRequest(turn_id=turn_id), metadata=user.metadata)).turn
+
+
 async def ended(channel: grpc.aio.Channel, user: User, turn_id: str) -> Any:
     """The turn, when it is over."""
-    chat, request = ChatServiceStub(channel), GetTurnRequest(turn_id=turn_id)
     async with asyncio.timeout(30):
-        while (turn := (await chat.GetTurn(request, metadata=user.metadata)).turn).state == RUNNING:
+        while (turn := await get(channel, user, turn_id)).state == RUNNING:
             await asyncio.sleep(0.05)
     return turn
 

@@ -150,7 +150,7 @@ async def test_no_call_fails_and_no_stream_is_lost_while_every_service_restarts(
     gaps = sorted(turn.longest_gap_s - 1 / TOKENS_PER_S for turn in turns)
     print(f"{calls.ends}, longest {calls.longest_s:.2f} s; {breaks}; longest gap in a turn {gaps[-1]:.2f} s too long")
     assert calls.ends.keys() == {"OK"}, calls.ends
-    assert calls.ends["OK"] > 20 * CALLS_PER_S
+    assert calls.ends["OK"] > 10 * CALLS_PER_S
     assert calls.longest_s < LONGEST_CALL_S
     assert breaks.keys() == {(grpc.StatusCode.UNAVAILABLE, "SERVICE_UNAVAILABLE")}, breaks
     for turn in turns:
