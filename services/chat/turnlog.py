@@ -27,7 +27,7 @@ from services.shared.errors import Reason, Unavailable
 
 KEPT_S = 24 * 3600
 _PAGE_ENTRIES = 256
-_TIMEOUT_S = 1.0
+_TIMEOUT_S = 0.5  # an answer that pauses for a second is taken for a broken stream: go on without the log before
 _READING_CONNECTIONS = 16
 # One for each turn of another replica that is followed here; readers who wait never take another's connection.
 _WAITING_CONNECTIONS = 256

@@ -174,12 +174,17 @@ def _recoveries(outcome: Outcome) -> list[str]:
     waits = [wait for story in outcome.stories for stream in story.streams for wait in stream.waits if wait.over_s]
     if waits:
         lines.append(f"  {'refused: no model':<22}{_row([wait.lasted_s for wait in waits])}  until it answered")
-    lines.append("  the longest:")
+    lines.append("  the longest, less what was held:")
+
+    def net_s(interruption: Break) -> float:
+        return interruption.lasted_s - held_s(interruption, outcome.journal)
+
     longest = [(each, story) for story, stream in _streams(outcome) for each in stream.breaks if each.over_s]
-    for interruption, story in sorted(longest, key=lambda pair: -pair[0].lasted_s)[:_LONGEST]:
+    for interruption, story in sorted(longest, key=lambda pair: -net_s(pair[0]))[:_LONGEST]:
         causes = ", ".join(_told(struck, interruption.since_s) for struck in faults_in(interruption, outcome.journal))
         turns = ", ".join(sorted(story.turn_ids)) or "no turn"
-        lines.append(f"    {interruption.lasted_s:.2f} s: {interruption.told} ({story.user}, {turns})")
+        took = f"{net_s(interruption):.2f} s of {interruption.lasted_s:.2f}"
+        lines.append(f"    {took}: {interruption.told} ({story.user}, {turns})")
         lines.append(f"      {causes or NONE}")
     return lines
 
