@@ -93,7 +93,7 @@ def _client(mesh: RunningMesh, load: Load, direct: bool, results: "multiprocessi
     results.put(asyncio.run(_stream_all(mesh, load, direct)))
 
 
-def _line(mesh: RunningMesh, load: Load, direct: bool) -> tuple[Seen, dict[str, float]]:
+def line(mesh: RunningMesh, load: Load, direct: bool) -> tuple[Seen, dict[str, float]]:
     """What the clients saw, and processor ms per 1,000 tokens by part."""
     context = multiprocessing.get_context("spawn")
     results: multiprocessing.Queue[Seen] = context.Queue()
@@ -116,12 +116,12 @@ def _line(mesh: RunningMesh, load: Load, direct: bool) -> tuple[Seen, dict[str, 
 
 def measure(mesh: RunningMesh) -> None:
     print(f"{STEADY}, echo model")
-    seen, _ = _line(mesh, STEADY, direct=False)
-    _line(mesh, STEADY, direct=True)
+    seen, _ = line(mesh, STEADY, direct=False)
+    line(mesh, STEADY, direct=True)
     print(f"  p99 gap {percentile(seen.gaps_ms or [0], 0.99):.0f} ms (goal 150 ms)")
     print(f"{SUDDEN}, all at once, echo model")
-    seen, costs = _line(mesh, SUDDEN, direct=False)
-    _line(mesh, SUDDEN, direct=True)
+    seen, costs = line(mesh, SUDDEN, direct=False)
+    line(mesh, SUDDEN, direct=True)
     print(
         f"  first token p50 {percentile(seen.first_ms or [0], 0.5):.0f} ms (goal 250 ms); edge, chat and Valkey "
         f"{sum(costs[part] for part in _COUNTED):.1f} ms per 1,000 tokens (goal 40 ms)"

@@ -57,7 +57,11 @@ class Method:
 
     @property
     def idempotent(self) -> bool:
-        return self.name.startswith(READING_VERBS)
+        """Whether whoever stands between may repeat it: a unary call whose verb reads.
+
+        Never a stream: only its reader knows what has come, and goes on from there.
+        """
+        return not self.streams and self.name.startswith(READING_VERBS)
 
     @property
     def lua_pattern(self) -> str:

@@ -20,7 +20,7 @@ from stack.mesh import write_atomically
 from stack.part import Part, StartFailed
 from stack.process import Process, attempt, describe_exit, trim_log
 
-FIRST_PAUSE_S = 0.5
+FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 30.0
 STEADY_AFTER_S = 60.0
 """A part that ran this long is forgiven its earlier deaths."""

@@ -12,6 +12,7 @@ from services.chat.answer import Means
 from services.chat.handlers import ChatService
 from services.chat.model import TritonModel
 from services.chat.ownership import Ownership
+from services.chat.pace import Pace
 from services.chat.peers import IDEMPOTENT_AT_KNOWLEDGE, IDEMPOTENT_AT_SESSION, KnowledgePeer, SessionPeer
 from services.chat.prompt import Prompts
 from services.chat.settings import Settings
@@ -40,7 +41,12 @@ def wire() -> Service:
     model = TritonModel(settings.triton_address, settings)
     session = open_channel(settings.session_address, "session", settings, idempotent=IDEMPOTENT_AT_SESSION)
     knowledge = open_channel(settings.knowledge_address, "knowledge", settings, idempotent=IDEMPOTENT_AT_KNOWLEDGE)
-    records = StoredTurns(database, uuid4())
+    # The lease is never renewed behind what readers ask: they are many when a replica has just come back.
+    lease_database = Database(
+        settings.postgres_dsn, settings.postgres_password_file, Path(__file__).parent, max_connections=1
+    )
+    replica_id = uuid4()
+    records = StoredTurns(database, replica_id)
     means = _means(settings, session, knowledge, model, records)
     rules = Rules(
         models=settings.chat_models,
@@ -50,7 +56,8 @@ def wire() -> Service:
         open_readers=settings.open_readers_per_user,
     )
     turns = Turns(records, log, listener, encode, means, rules)
-    ownership = Ownership(records, listener, turns, lease_s=settings.lease_s, beat_s=settings.beat_s)
+    leases = StoredTurns(lease_database, replica_id)
+    ownership = Ownership(leases, listener, turns, lease_s=settings.lease_s, beat_s=settings.beat_s)
     metrics.show_open_turns(lambda: turns.open_count)
     return Service(
         name="chat",
@@ -58,7 +65,7 @@ def wire() -> Service:
         register=[partial(add_ChatServiceServicer_to_server, ChatService(turns, records))],
         proto_services=["parley.chat.v1.ChatService"],
         resources=[
-            *(database, listener.running(), bus.running(), relay.running()),
+            *(database, lease_database, listener.running(), bus.running(), relay.running()),
             *(session, knowledge, model, log, background(ownership.run)),
         ],
         drain=ownership.drain,
@@ -82,6 +89,7 @@ def _means(settings: Settings, session: Channel, knowledge: Channel, model: Trit
         ends=records,
         meter=metrics.PrometheusTurnMeter(),
         prompts=Prompts(settings.context_tokens),
+        pace=Pace(settings.events_per_s, settings.longest_interval_s),
         patience_s=settings.patience_s,
     )
 

@@ -19,6 +19,7 @@ from uuid import UUID
 from services.chat import notes
 from services.chat.journal import REWOUND_STEP, Journal
 from services.chat.live import LiveTurn, TurnTaken
+from services.chat.pace import Pace
 from services.chat.prompt import Prompts
 from services.chat.speech import FIRST_PAUSE_S, LONGEST_PAUSE_S, HandedOver, Model, Speech
 from services.chat.takeover import Recovered
@@ -90,6 +91,7 @@ class Means:
     ends: TurnEnds
     meter: TurnMeter
     prompts: Prompts
+    pace: Pace
     patience_s: float  # how long the end of a turn waits for a peer or the record to come back
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
@@ -98,14 +100,26 @@ class Answer:
     """One run of one turn."""
 
     def __init__(
-        self, turn: Turn, live: LiveTurn, journal: Journal, means: Means, found: Recovered, *, patient: bool
+        self,
+        turn: Turn,
+        live: LiveTurn,
+        journal: Journal,
+        means: Means,
+        found: Recovered,
+        interval_s: Callable[[], float],
+        *,
+        patient: bool,
     ) -> None:
-        """`patient`: readers may have seen words, so session and the model are waited for."""
+        """`interval_s` says how long words are gathered just now.
+
+        `patient`: readers may have seen words, so session and the model are waited for.
+        """
         self._turn = turn
         self._live = live
         self._journal = journal
         self._means = means
         self._found = found
+        self._interval_s = interval_s
         self._patient = patient
         self._words = Words(found.text, found.usage)
         self._passages = found.sources.passages if found.sources else ()
@@ -179,12 +193,12 @@ class Answer:
 
     async def _rewind(self) -> None:
         if not self._live.entries:
-            await self._journal.write(self._started(), sequence=1)
+            await self._journal.write(self._started())
         await self._journal.write(Rewound(), sequence=self._turn.runs * REWOUND_STEP)
 
     def _started(self) -> Started:
         turn = self._turn
-        return Started(turn.question.conversation_id, turn.model, turn.create_time, self._journal.whole)
+        return Started(turn.question.conversation_id, turn.model, turn.create_time, not self._journal.behind)
 
     async def _speak(self, history: Sequence[Message], sources: Sources) -> End:
         """The model's words into the log, until it has finished or is stopped."""
@@ -196,6 +210,7 @@ class Answer:
             prompt,
             self._words,
             self._live,
+            self._interval_s,
             until_s=self._until_s,
             patient=self._patient,
         )
@@ -215,7 +230,7 @@ class Answer:
             self._first_text_time = self._means.clock()
             await journal.write(TextDelta(text), note=notes.of_words(words.usage, self._first_text_time))
             self._means.meter.first_words(self._turn.model, self._live.age_s)
-        while text := await words.take():
+        while text := await words.take(self._interval_s()):
             await journal.write(TextDelta(text), note=notes.of_words(words.usage))
 
     async def _close(self, end: End) -> None:

@@ -46,6 +46,7 @@ class Follower:
         self._records = records
         self._log = log
         self._encode = encode
+        self._ended: set[UUID] = set()  # turns that the record ended: nothing is waited for
 
     async def check(self, asker: Asker, turn_id: UUID, after: int) -> None:
         """Raise unless the log has all that a reader after this number needs, or will have it."""
@@ -57,13 +58,14 @@ class Follower:
                 raise _not_resumable()
             if after > number + isinstance(last.event, Usage):  # the end may be known to the record alone
                 raise beyond(number)
+            self._ended.add(turn_id)
         elif after > number and not await self._log.read(turn_id, after - 1, wait_s=CATCHING_UP_S):
             raise beyond(number)
 
     async def follow(self, asker: Asker, live: LiveTurn) -> None:
         """Hand the next page to the readers, or nothing if nothing comes for a while."""
         await self._show_reader(live)
-        entries = await self._log.read(live.turn_id, live.last, wait_s=LOOK_AGAIN_S)
+        entries = await self._next(live.turn_id, live.last)
         if not entries:
             record = await self._record(asker, live.turn_id)
             if record.end:
@@ -74,11 +76,20 @@ class Follower:
         if fresh and not live.runs_here:  # it may have been taken over meanwhile
             live.deliver(fresh)
 
+    def forget(self, turn_id: UUID) -> None:
+        """Nobody here follows the turn any more."""
+        self._ended.discard(turn_id)
+
     async def _record(self, asker: Asker, turn_id: UUID) -> TurnRecord:
         record = await self._records.find(asker, turn_id)
         if record is None:
             raise turn_not_found()
+        if record.end is None:  # it may have failed, and be tried again
+            self._ended.discard(turn_id)
         return record
+
+    async def _next(self, turn_id: UUID, after: int) -> list[Entry]:
+        return await self._log.read(turn_id, after, wait_s=0 if turn_id in self._ended else LOOK_AGAIN_S)
 
     async def _show_reader(self, live: LiveTurn) -> None:
         if live.age_s - live.shown_s >= LOOK_AGAIN_S:
@@ -91,7 +102,7 @@ class Follower:
         record = await self._record(asker, live.turn_id)
         if record.end == failed.event:
             return [*entries, failed]
-        entries += await self._log.read(live.turn_id, failed.sequence, wait_s=LOOK_AGAIN_S)
+        entries += await self._next(live.turn_id, failed.sequence)
         return entries or (self._remainder(live, record) if record.end else [])
 
     def _remainder(self, live: LiveTurn, record: TurnRecord) -> list[Entry]:

@@ -35,24 +35,26 @@ class LogMarks(Protocol):
 class Journal:
     """Writes one turn while this replica runs it: one writer at a time."""
 
-    def __init__(self, turn: Turn, live: LiveTurn, log: TurnLog, marks: LogMarks, encode: Encode) -> None:
-        """`live` keeps all entries of the turn so far."""
+    def __init__(
+        self, turn: Turn, live: LiveTurn, log: TurnLog, marks: LogMarks, encode: Encode, *, alone: bool
+    ) -> None:
+        """`live` keeps all entries of the turn so far. `alone`: no other run gives out the numbers of this one."""
         self._turn = turn
         self._live = live
         self._log = log
         self._marks = marks
         self._encode = encode
         self._marked = turn.log_incarnation
-        self._alone = turn.runs == 1  # no other run gives out the numbers that this one does
+        self._alone = alone
         self._behind = False
         self._healing: asyncio.Task[None] | None = None
         self._writing = asyncio.Lock()
         self._lost: TurnTaken | None = None
 
     @property
-    def whole(self) -> bool:
-        """Whether the log has all that was ever shown of the turn, as far as is known."""
-        return not self._behind and self._marked is not None
+    def behind(self) -> bool:
+        """Whether the log lacks entries, or did when it was last looked at."""
+        return self._behind
 
     async def begin(self) -> None:
         """Get ready for the first event; without the log if it can't be reached."""
@@ -68,7 +70,6 @@ class Journal:
                 raise self._lost
             after = self._live.last
             entries = self._numbered(events, sequence or after + 1, note)
-            self._alone = self._alone or sequence is not None
             if not self._behind:
                 await self._log_or_admit(after, entries)
                 self._alone = True

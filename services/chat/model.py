@@ -4,15 +4,15 @@ models/README.md describes the inputs and outputs. Ending the stream frees the m
 """
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+import struct
+from collections.abc import AsyncGenerator
 from types import TracebackType
 from typing import Self
 
 import grpc
-import numpy as np
 from opentelemetry import propagate, trace
-from tritonclient.grpc import InferInput, service_pb2
-from tritonclient.grpc.aio import InferenceServerClient
+from tritonclient.grpc.service_pb2 import ModelInferRequest, ModelInferResponse, ServerLiveRequest
+from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from services.chat.prompt import Prompt
 from services.chat.speech import Piece
@@ -33,44 +33,52 @@ class TritonModel:
     def __init__(self, address: str, tls: TlsSettings) -> None:
         self._address = address
         self._tls = tls
-        self._client: InferenceServerClient | None = None
+        self._channel: grpc.aio.Channel | None = None
 
     async def __aenter__(self) -> Self:
         options = [
             ("grpc.ssl_target_name_override", "triton"),
-            ("grpc.max_reconnect_backoff_ms", 1_000),
-            ("grpc.max_receive_message_length", 4 * 1024 * 1024),
+            # A turn that waits for Triton goes on as soon as it is back.
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 500),
         ]
-        self._client = InferenceServerClient(self._address, creds=channel_credentials(self._tls), channel_args=options)
+        credentials = channel_credentials(self._tls)
+        if credentials:
+            self._channel = grpc.aio.secure_channel(self._address, credentials, options)
+        else:
+            self._channel = grpc.aio.insecure_channel(self._address, options)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._client:
-            await self._client.close()
+        if self._channel:
+            await self._channel.close()
 
     async def probe(self) -> None:
         """Raise unless Triton answers this service now; over a channel of its own."""
         async with TritonModel(self._address, self._tls) as model:
-            assert model._client
-            await model._client.is_server_live(client_timeout=_PROBE_TIMEOUT_S)
+            assert model._channel
+            await GRPCInferenceServiceStub(model._channel).ServerLive(ServerLiveRequest(), timeout=_PROBE_TIMEOUT_S)
 
     async def speak(
-        self, model: str, prompt: Prompt, *, temperature: float | None, limit_s: float
+        self, model: str, prompt: Prompt, *, temperature: float | None, interval_s: float, limit_s: float
     ) -> AsyncGenerator[Piece, None]:
         """See speech.Model."""
-        assert self._client, "the model is used before it is opened"
+        assert self._channel, "the model is used before it is opened"
         span = _tracer.start_span("ModelStreamInfer", attributes={"model": model})
         headers: dict[str, str] = {}
         propagate.inject(headers, trace.set_span_in_context(span))
-        request = {"model_name": model, "inputs": _inputs(prompt, temperature)}
-        stream = self._client.stream_infer(_once(request), stream_timeout=limit_s + _MARGIN_S, headers=headers)
+        stream = GRPCInferenceServiceStub(self._channel).ModelStreamInfer(
+            timeout=limit_s + _MARGIN_S, metadata=tuple(headers.items())
+        )
         try:
-            async for result, error in stream:
-                if error:
-                    raise _refusal(error.message())
-                yield _piece(result.get_response())
+            await stream.write(_request(model, prompt, temperature, interval_s))
+            await stream.done_writing()
+            while (answer := await stream.read()) is not grpc.aio.EOF:
+                if answer.error_message:
+                    raise _refusal(answer.error_message)
+                yield _piece(answer.infer_response)
         except grpc.aio.AioRpcError as error:
             raise _refusal(error.details() or "") from error
         finally:
@@ -78,28 +86,25 @@ class TritonModel:
             span.end()
 
 
-async def _once(request: Mapping[str, object]) -> AsyncIterator[Mapping[str, object]]:
-    yield request
-
-
-def _inputs(prompt: Prompt, temperature: float | None) -> list[InferInput]:
+def _request(model: str, prompt: Prompt, temperature: float | None, interval_s: float) -> ModelInferRequest:
+    request = ModelInferRequest(model_name=model)
     messages = json.dumps(prompt.messages, ensure_ascii=False).encode()
-    inputs = [
-        _input("messages", "BYTES", np.array([messages], dtype=np.object_)),
-        _input("max_tokens", "INT32", np.array([prompt.max_output_tokens], dtype=np.int32)),
-    ]
+    _add(request, "messages", "BYTES", struct.pack("<I", len(messages)) + messages)
+    _add(request, "max_tokens", "INT32", struct.pack("<i", prompt.max_output_tokens))
     if temperature is not None:
-        inputs.append(_input("temperature", "FP32", np.array([temperature], dtype=np.float32)))
-    return inputs
+        _add(request, "temperature", "FP32", struct.pack("<f", temperature))
+    if interval_s:
+        _add(request, "interval_ms", "INT32", struct.pack("<i", round(interval_s * 1000)))
+    return request
 
 
-def _input(name: str, datatype: str, values: np.ndarray) -> InferInput:
-    tensor = InferInput(name, [1], datatype)
-    tensor.set_data_from_numpy(values)
-    return tensor
+def _add(request: ModelInferRequest, name: str, datatype: str, raw: bytes) -> None:
+    """One input of one value, as it lies on the wire."""
+    request.inputs.add(name=name, datatype=datatype, shape=[1])
+    request.raw_input_contents.append(raw)
 
 
-def _piece(response: service_pb2.ModelInferResponse) -> Piece:
+def _piece(response: ModelInferResponse) -> Piece:
     """Reads the tensors where they lie: numpy would cost more than all the rest of a token's way through here."""
     raw = {output.name: data for output, data in zip(response.outputs, response.raw_output_contents, strict=True)}
     reason = _string(raw["finish_reason"])

@@ -46,7 +46,8 @@ class SessionPeer:
             **_place(turn.question.place),
         )
         try:
-            response = await self._stub.OpenTurn(request, **_options(turn.asker, _RECORD_TIMEOUT_S))
+            limit_s = max(0.0, min(_RECORD_TIMEOUT_S, turn.time_left_s))
+            response = await self._stub.OpenTurn(request, **_options(turn.asker, limit_s))
         except grpc.aio.AioRpcError as error:
             message = "The conversation can't be read or saved just now; nothing was started."
             _refuse(error, Reason.CONVERSATION_UNAVAILABLE, message)

@@ -92,16 +92,17 @@ WITH forgotten AS (
     DELETE FROM replicas WHERE lease_until < now() - interval '1 hour'
 )
 INSERT INTO replicas (id, lease_until) VALUES ($1, now() + make_interval(secs => $2))
-ON CONFLICT (id) DO UPDATE SET lease_until = excluded.lease_until;
+ON CONFLICT (id) DO UPDATE SET lease_until = excluded.lease_until
+RETURNING now() AS renew_time;
 
 -- name: take_over
--- Our own turns that have no run here, $2, come from claims whose answer was lost; one that is just being claimed is
--- not meant.
+-- Our own turns that have no run here, $2, come from claims whose answer was lost. Those that were claimed since the
+-- lease was last renewed, $4, are not meant: their answer may still be on its way.
 UPDATE turns SET replica_id = $1, run_id = gen_random_uuid(), runs = runs + 1, run_time = now()
 WHERE state = 'running' AND (tenant_id, id) IN (
     SELECT orphan.tenant_id, orphan.id FROM turns AS orphan
     WHERE orphan.state = 'running' AND CASE
-        WHEN orphan.replica_id = $1 THEN orphan.run_id <> ALL($2::uuid[]) AND orphan.run_time < now() - interval '5 s'
+        WHEN orphan.replica_id = $1 THEN orphan.run_id <> ALL($2::uuid[]) AND orphan.run_time < $4
         ELSE NOT EXISTS (SELECT FROM replicas WHERE replicas.id = orphan.replica_id AND lease_until > now())
     END
     LIMIT $3 FOR UPDATE SKIP LOCKED

@@ -16,7 +16,7 @@ from services.chat.journal import Encode, Journal, LogMarks
 from services.chat.live import LiveTurn, TurnLog, TurnTaken
 from services.chat.speech import HandedOver
 from services.chat.takeover import Recovered, recover
-from services.chat.turn import Turn
+from services.chat.turn import Turn, Usage, failure
 from services.shared.errors import Reason, Refusal, Unavailable
 
 _log = logging.getLogger("parley.chat")
@@ -96,22 +96,33 @@ class Runs:
             return await self._records.retake(turn)
         return None
 
+    def _interval_s(self) -> float:
+        return self._means.pace.interval_s(len(self.ids))
+
     async def _answer(self, turn: Turn, live: LiveTurn, taken_over: bool) -> None:
-        journal = Journal(turn, live, self._log, self._records, self._encode)
         found = Recovered()
         if turn.runs > 1:
             found, entries = await recover(turn, self._log)
             live.run_here(entries, _RETURN_S)
-        answer = Answer(turn, live, journal, self._means, found, patient=taken_over and found.started)
+        alone = turn.runs == 1 or found.rewind
+        journal = Journal(turn, live, self._log, self._records, self._encode, alone=alone)
+        answer = Answer(turn, live, journal, self._means, found, self._interval_s, patient=taken_over and found.started)
         try:
-            if turn.runs == 1:
+            if alone:
                 await journal.begin()
             await answer.run()
             await journal.close(_HEALING_S)
-        except Refusal:
+        except Refusal as refusal:
             if not answer.opened:
                 with suppress(Unavailable):
-                    await self._records.release(turn)
+                    await self._take_back(turn, refusal)
             raise
         finally:
             await journal.close(0)
+
+    async def _take_back(self, turn: Turn, refusal: Refusal) -> None:
+        """End what was not opened. Where session did not answer, the question may be saved: a repeat needs this id."""
+        if isinstance(refusal, Unavailable):
+            await self._records.finish(turn, failure(refusal), Usage(), None, None)
+        else:
+            await self._records.release(turn)

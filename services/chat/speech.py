@@ -5,7 +5,7 @@ before that is a refusal at once: nothing was shown yet, and the same request tr
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,7 +17,7 @@ from services.chat.words import Words
 from services.shared.errors import Reason, Unavailable
 
 FIRST_PAUSE_S = 0.2
-LONGEST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 0.5
 
 
 class HandedOver(Exception):
@@ -37,16 +37,28 @@ class Model(Protocol):
     """The models that answer."""
 
     def speak(
-        self, model: str, prompt: Prompt, *, temperature: float | None, limit_s: float
+        self, model: str, prompt: Prompt, *, temperature: float | None, interval_s: float, limit_s: float
     ) -> AsyncGenerator[Piece, None]:
-        """Pieces of the answer; closing the iterator frees the model. Raises Refusal."""
+        """Pieces of the answer: each token at once, or with those of the same interval.
+
+        Closing the iterator frees the model. Raises Refusal.
+        """
 
 
 class Speech:
     """Lets the model put its words into `words` while `run` runs."""
 
     def __init__(
-        self, model: Model, turn: Turn, prompt: Prompt, words: Words, live: LiveTurn, *, until_s: float, patient: bool
+        self,
+        model: Model,
+        turn: Turn,
+        prompt: Prompt,
+        words: Words,
+        live: LiveTurn,
+        interval_s: Callable[[], float],
+        *,
+        until_s: float,
+        patient: bool,
     ) -> None:
         """`until_s` is a time of the event loop. `patient` waits for the model even before its first words."""
         self.cancelled: Cancelled | None = None  # how it was stopped
@@ -55,6 +67,7 @@ class Speech:
         self._prompt = prompt
         self._words = words
         self._live = live
+        self._interval_s = interval_s
         self._until_s = until_s
         self._patient = patient
 
@@ -103,7 +116,11 @@ class Speech:
             words.finish(FinishReason.LENGTH)
             return
         pieces = self._model.speak(
-            self._turn.model, prompt, temperature=self._turn.question.temperature, limit_s=self._left_s()
+            self._turn.model,
+            prompt,
+            temperature=self._turn.question.temperature,
+            interval_s=self._interval_s(),
+            limit_s=self._left_s(),
         )
         async with aclosing(pieces):
             async for piece in pieces:

@@ -38,6 +38,7 @@ class StoredTurns:
     def __init__(self, database: Database, replica_id: UUID) -> None:
         self._database = database
         self._replica_id = replica_id
+        self._renewed: datetime | None = None  # by the record's clock
 
     async def claim(self, turn: Turn, digest: bytes, open_turns: int) -> Claim | None:
         row = await self._database.one(
@@ -110,10 +111,11 @@ class StoredTurns:
         return _record(row) if row else None
 
     async def renew(self, lease_s: float) -> None:
-        await self._database.one("renew", self._replica_id, lease_s)
+        row = await self._database.one("renew", self._replica_id, lease_s)
+        self._renewed = row and row["renew_time"]
 
     async def take_over(self, runs: Collection[UUID], limit: int) -> Sequence[Turn]:
-        rows = await self._database.all("take_over", self._replica_id, list(runs), limit)
+        rows = await self._database.all("take_over", self._replica_id, list(runs), limit, self._renewed)
         return [_turn(row) for row in rows]
 
     async def wishes(self) -> Sequence[tuple[UUID, float]]:

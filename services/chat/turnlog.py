@@ -27,7 +27,7 @@ from services.shared.errors import Reason, Unavailable
 
 KEPT_S = 24 * 3600
 _PAGE_ENTRIES = 256
-_TIMEOUT_S = 1.0
+_TIMEOUT_S = 0.5  # an answer that pauses for a second is taken for a broken stream: go on without the log before
 _READING_CONNECTIONS = 16
 # One for each turn of another replica that is followed here; readers who wait never take another's connection.
 _WAITING_CONNECTIONS = 256
@@ -111,15 +111,22 @@ class ValkeyTurnLog:
         rows: Any  # the client's types cover every protocol version at once
         try:
             if wait_s:
-                streams: Any = await self._waiting.xread(
-                    {key: last_id}, count=_PAGE_ENTRIES, block=round(wait_s * 1000)
-                )
-                rows = streams[0][1] if streams else ()
+                rows = await self._first_rows(key, last_id, wait_s)
             else:
                 rows = await self._client.xrange(key, min=f"({last_id}", count=_PAGE_ENTRIES)
         except RedisError as error:
             raise _unavailable() from error
         return [_entry(fields) for _, fields in rows]
+
+    async def _first_rows(self, key: str, last_id: str, wait_s: float) -> Any:
+        clock = asyncio.get_running_loop().time
+        until_s = clock() + wait_s
+        while (left_s := until_s - clock()) > 0:  # a longer wait at once would look like a dead connection
+            block = max(1, round(min(left_s, _TIMEOUT_S) * 1000))
+            streams: Any = await self._waiting.xread({key: last_id}, count=_PAGE_ENTRIES, block=block)
+            if streams:
+                return streams[0][1]
+        return ()
 
     async def show_reader(self, turn_id: UUID) -> None:
         await self._pipe.run(("SET", _readers_key(turn_id), "1", "PX", round(READER_SHOWN_S * 1000)))
@@ -163,7 +170,8 @@ class _Pipe:
 
         `over` names the only connection that they may go over.
         """
-        answer: asyncio.Future[tuple[int, list[Any]]] = asyncio.get_running_loop().create_future()
+        assert self._task, "the log is used before it is opened"
+        answer: asyncio.Future[tuple[int, list[Any]]] = self._task.get_loop().create_future()
         self._waiting.append((commands, over, answer))
         self._news.set()
         return await answer

@@ -27,9 +27,13 @@ from services.chat.turn import (
     TurnRecord,
     turn_not_found,
 )
-from services.shared.errors import AlreadyExists, Exhausted, Invalid, Reason
+from services.shared.errors import AlreadyExists, Exhausted, Invalid, Reason, Unavailable
 
 _RETRY_AFTER_S = 5.0
+# So many turns are opened at once, in the order in which they came: when hundreds come together, the first ones need
+# not wait for all. One that takes longer than this, because a peer is slow, lets the next one in.
+_OPENING = 8
+_OPENING_S = 0.25
 
 
 @dataclass(frozen=True)
@@ -89,10 +93,11 @@ class Turns:
         self._rules = rules
         self._asked: dict[tuple[UUID, UUID, UUID], tuple[LiveTurn, bytes]] = {}  # by request
         self._live: dict[tuple[UUID, UUID, UUID], LiveTurn] = {}  # by user and turn
+        self._opening = asyncio.Semaphore(_OPENING)
         self._runs = Runs(records, log, encode, means)
         self._follower = Follower(records, log, encode)
         self._readings = Readings(rules.open_readers)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], LiveTurn] = {}
 
     @property
     def open_count(self) -> int:
@@ -131,7 +136,7 @@ class Turns:
             )
             live = self._new(turn.id, question, runs_here=True)
             self._asked[key] = live, digest
-            self._spawn(self._serve_request(key, turn, live, digest))
+            self._spawn(live, self._serve_request(key, turn, live, digest))
         return self._readings.begin(live, 0, asker)
 
     async def resume(self, asker: Asker, turn_id: UUID, after: int) -> Reading:
@@ -146,7 +151,7 @@ class Turns:
         live = self._live.get(key)  # as it is now
         if live is None:
             live = self._live[key] = self._new(turn_id, None, runs_here=False)
-            self._spawn(self._serve(key, asker, live))
+            self._spawn(live, self._serve(key, asker, live))
         return self._readings.begin(live, after, asker)
 
     async def cancel(self, asker: Asker, turn_id: UUID) -> TurnRecord:
@@ -169,7 +174,7 @@ class Turns:
         live = self._live.get(key)
         if live is None:
             live = self._live[key] = self._new(turn.id, turn.question, runs_here=False)
-            self._spawn(self._serve(key, turn.asker, live))
+            self._spawn(live, self._serve(key, turn.asker, live))
         live.reader_grace_s = self._grace_s(turn.question)
         self._runs.begin(turn, live, taken_over=True)
 
@@ -185,10 +190,16 @@ class Turns:
             if live.runs_here:
                 live.stop(cause)
 
+    def send_on(self) -> None:
+        """End the calls of all readers who are still here: they follow their turns at another replica."""
+        for live in self._live.values():
+            if not live.over:
+                live.refuse(Unavailable(Reason.SERVICE_UNAVAILABLE, "This replica stops: resume the turn."))
+
     async def finished(self, within_s: float) -> None:
         """Wait until no turn runs here, at most so long."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=within_s)
+        if running := [task for task, live in self._tasks.items() if live.runs_here]:
+            await asyncio.wait(running, timeout=within_s)
 
     def _new(self, turn_id: UUID, question: Question | None, *, runs_here: bool) -> LiveTurn:
         return LiveTurn(turn_id, self._log, runs_here=runs_here, reader_grace_s=self._grace_s(question))
@@ -197,11 +208,10 @@ class Turns:
         grace_s = question.reader_grace_s if question else None
         return self._rules.reader_grace_s if grace_s is None else grace_s
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+    def _spawn(self, live: LiveTurn, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+        self._tasks[task] = live
+        task.add_done_callback(self._tasks.pop)
 
     def _model(self, question: Question) -> str:
         models = self._rules.models
@@ -214,23 +224,25 @@ class Turns:
     async def _serve_request(self, request: tuple[UUID, UUID, UUID], turn: Turn, live: LiveTurn, digest: bytes) -> None:
         self._runs.ids.add(turn.run_id)
         try:
-            claim = await self._claim(turn, digest)
-            turn = replace(
-                turn,
-                id=claim.turn_id,
-                create_time=claim.create_time,
-                runs=claim.runs,
-                log_incarnation=claim.log_incarnation,
-            )
-            live.turn_id = turn.id
-            live.runs_here = claim.ours and claim.runs == 1  # else once it is known what it had shown
-            key = (turn.asker.tenant_id, turn.asker.user_id, turn.id)
-            if claim.ours:
-                self._live[key] = live
-                self._runs.begin(turn, live, taken_over=False)
-            else:
-                self._live.setdefault(key, live)
-                self._runs.ids.discard(turn.run_id)
+            async with self._opening:
+                claim = await self._claim(turn, digest)
+                turn = replace(
+                    turn,
+                    id=claim.turn_id,
+                    create_time=claim.create_time,
+                    runs=claim.runs,
+                    log_incarnation=claim.log_incarnation,
+                )
+                live.turn_id = turn.id
+                live.runs_here = claim.ours and claim.runs == 1  # else once it is known what it had shown
+                key = (turn.asker.tenant_id, turn.asker.user_id, turn.id)
+                if claim.ours:
+                    self._live[key] = live
+                    self._runs.begin(turn, live, taken_over=False)
+                    await live.reaches(1, _OPENING_S)
+                else:
+                    self._live.setdefault(key, live)
+                    self._runs.ids.discard(turn.run_id)
             await self._serve(key, turn.asker, live)
         except Exception as error:  # a refusal or a defect: the readers' calls end by it
             self._runs.ids.discard(turn.run_id)
@@ -253,17 +265,32 @@ class Turns:
         """Feed a turn's readers until its end, or until there are none."""
         try:
             while not live.over:
-                if await self._runs.over(live.turn_id):
-                    continue
-                if not live.readers:
-                    break
-                await self._follower.follow(asker, live)
+                if (fed := self._live.setdefault(key, live)) is not live:
+                    if not live.readers:
+                        break
+                    await self._follow_beside(fed, live)
+                elif not await self._runs.over(live.turn_id):
+                    if not live.readers:
+                        break
+                    await self._follower.follow(asker, live)
         except Exception as error:  # a refusal or a defect: the readers' calls end by it
             live.refuse(error)
         finally:
             # Nothing is awaited since the last look at the readers, so nobody joins a turn that is not served.
             if self._live.get(key) is live:
                 del self._live[key]
+                self._follower.forget(live.turn_id)
+
+    async def _follow_beside(self, fed: LiveTurn, live: LiveTurn) -> None:
+        """What comes to `fed`, to the readers of `live` too: they asked before it was known to be the same turn."""
+        fed.join()
+        try:
+            async for entry in fed.follow(live.last):
+                live.deliver([entry])
+                if not live.readers:
+                    break
+        finally:
+            fed.leave()
 
 
 def _reused() -> AlreadyExists:

@@ -6,10 +6,12 @@ bounded by the longest answer.
 """
 
 import asyncio
+import math
 
 from services.chat.turn import MAX_ANSWER_CHARACTERS, FinishReason, Usage
 
 MAX_DELTA_BYTES = 4000
+TICK_S = 0.02  # under load, the words of many turns go on together, which saves most of the waking up
 
 
 class Words:
@@ -26,6 +28,11 @@ class Words:
         self._error: Exception | None = None
         self._closed = False
         self._news = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._interval_s = 0.0
+        self._taken_s = float("-inf")
+        self._bell: asyncio.TimerHandle | None = None  # wakes `take` when the interval is over
+        self._rung = False
 
     @property
     def text(self) -> str:
@@ -51,20 +58,18 @@ class Words:
             self.finish(FinishReason.LENGTH)
         self._characters += len(text)
         self._waiting += text
-        self._news.set()
+        self._wake()
 
     def finish(self, reason: FinishReason) -> None:
         """The model has said everything."""
         self.finish_reason = reason
-        self._closed = True
-        self._news.set()
+        self._close()
 
     def fail(self, error: Exception) -> None:
         """The model can't go on: `take` raises this after the words that came before it."""
         if not self._closed:
             self._error = error
-            self._closed = True
-            self._news.set()
+            self._close()
 
     def cancel(self) -> None:
         """Drop what waits, unless the model has finished."""
@@ -73,18 +78,48 @@ class Words:
             self._waiting = ""
             self.finish(self.finish_reason)
 
-    async def take(self) -> str:
-        """The next words, at most MAX_DELTA_BYTES of UTF-8; empty when there are no more."""
-        while not self._waiting:
+    async def take(self, interval_s: float = 0.0) -> str:
+        """The next words, at most MAX_DELTA_BYTES of UTF-8; empty when there are no more.
+
+        Those that come before `interval_s` since the last ones are gathered until then, and all until the next tick. A
+        model that keeps to the interval itself is not made to wait when it is a little early.
+        """
+        self._interval_s = interval_s
+        while not self._closed and not (self._waiting and (self._rung or not interval_s)):
+            self._news.clear()
+            if self._waiting:
+                self._wake()
+            await self._news.wait()
+        self._rung = False
+        if not self._waiting:
             if self._error:
                 raise self._error
-            if self._closed:
-                return ""
-            self._news.clear()
-            await self._news.wait()
+            return ""
         text, self._waiting = _cut(self._waiting)
         self._said.append(text)
+        self._taken_s = self._loop.time()
         return text
+
+    def _wake(self) -> None:
+        """Let `take` look when it is time to."""
+        if self._closed or not self._interval_s:
+            self._news.set()
+        elif not (self._bell or self._rung):
+            due_s = now_s = self._loop.time()
+            if now_s - self._taken_s < self._interval_s / 2:
+                due_s = self._taken_s + self._interval_s
+            self._bell = self._loop.call_at(math.ceil(due_s / TICK_S) * TICK_S, self._ring)
+
+    def _ring(self) -> None:
+        self._bell = None
+        self._rung = True
+        self._news.set()
+
+    def _close(self) -> None:
+        self._closed = True
+        if self._bell:
+            self._bell.cancel()
+        self._news.set()
 
 
 def _cut(text: str) -> tuple[str, str]:

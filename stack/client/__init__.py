@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Coroutine
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -14,11 +15,20 @@ DataDir = Annotated[
 EdgeUrl = Annotated[
     str | None, typer.Option("--edge", envvar="PARLEY_EDGE", help="Address of a mesh elsewhere: https://...")
 ]
+Conversation = Annotated[str | None, typer.Option(help="This one. Default: a new one to ask in, the last one else.")]
+
+
+class Verdict(StrEnum):
+    """What a person thinks of an answer."""
+
+    GOOD = "good"
+    BAD = "bad"
+    NONE = "none"
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module to the `parley` command line."""
-    for command in (login, logout, token, ingest, ask):
+    for command in (login, logout, token, ingest, ask, rate):
         app.command()(command)
 
 
@@ -60,16 +70,36 @@ def ingest(
 
 
 def ask(
-    question: Annotated[str, typer.Argument(help="What you want to know.")],
-    conversation: Annotated[str | None, typer.Option(help="Go on with this conversation.")] = None,
+    question: Annotated[str | None, typer.Argument(help="What you want to know.")] = None,
+    conversation: Conversation = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="In the place of the last question; without a new one, that one again.")
+    ] = False,
     model: Annotated[str | None, typer.Option(help="One of the models that the mesh offers.")] = None,
     data_dir: DataDir = None,
     edge: EdgeUrl = None,
 ) -> None:
-    """Ask a question: the words come as they are made, then the sources."""
+    """Ask a question: the words come as they are made, then the sources. Ctrl-C stops the answer."""
     from stack.client import asking
 
+    if again:
+        _run(asking.ask_again(_edge(data_dir, edge), question, conversation, model))
+    if question is None:
+        raise typer.BadParameter("What do you want to know? Or --again.")
     _run(asking.ask(_edge(data_dir, edge), question, conversation, model))
+
+
+def rate(
+    verdict: Annotated[Verdict, typer.Argument(help="What the last answer was worth; none takes it back.")],
+    reason: Annotated[str, typer.Argument(help="Why.")] = "",
+    conversation: Conversation = None,
+    data_dir: DataDir = None,
+    edge: EdgeUrl = None,
+) -> None:
+    """Say what the last answer was worth."""
+    from stack.client import rating
+
+    _run(rating.rate(_edge(data_dir, edge), verdict, reason, conversation))
 
 
 def _edge(data_dir: Path | None, url: str | None) -> Any:
@@ -78,7 +108,7 @@ def _edge(data_dir: Path | None, url: str | None) -> Any:
     return find_edge(data_dir, url)
 
 
-def _run(work: Coroutine[Any, Any, int]) -> None:
+def _run(work: Coroutine[Any, Any, int]) -> NoReturn:
     """Run a command; its result is the exit status."""
     from stack.client.edge import refusals_explained
 

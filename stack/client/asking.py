@@ -6,11 +6,18 @@ import unicodedata
 import uuid
 from datetime import timedelta
 
-from parley_sdk.parley.chat.v1 import StartTurnRequest, TurnOptions
+from parley_sdk.parley.chat.v1 import CancellationCause, StartTurnRequest, TurnOptions
 from parley_sdk.parley.session.v1 import Citation, CreateConversationRequest, SessionServiceStub
 from stack.client.account import signed_in
-from stack.client.edge import CALL_TIMEOUT_S, Edge, console, errors
+from stack.client.conversation import last_asked
+from stack.client.edge import CALL_TIMEOUT_S, INTERRUPTED, Edge, console, end, errors
 from stack.client.following import LONGEST_BREAK_S, Following
+
+_WHY_STOPPED = {
+    CancellationCause.NO_READER: "nobody read it",
+    CancellationCause.DEADLINE: "it took longer than an answer may",
+    CancellationCause.STOPPED: "the mesh was stopped",
+}
 
 
 async def ask(edge: Edge, question: str, conversation_id: str | None, model: str | None) -> int:
@@ -19,22 +26,38 @@ async def ask(edge: Edge, question: str, conversation_id: str | None, model: str
     Goes on after a broken connection. Cancelled (Ctrl-C), it stops the turn too.
     """
     conversation_id = conversation_id or await _new_conversation(edge)
-    turn = StartTurnRequest(
+    return await _follow(edge, _turn(conversation_id, question, model))
+
+
+async def ask_again(edge: Edge, question: str | None, conversation_id: str | None, model: str | None) -> int:
+    """The same in the place of the last question: that one, or another `question`."""
+    last = await last_asked(edge, conversation_id)
+    turn = _turn(last.conversation_id, question or last.text, model)
+    turn.replaces_turn_id = last.turn_id
+    return await _follow(edge, turn)
+
+
+def _turn(conversation_id: str, question: str, model: str | None) -> StartTurnRequest:
+    return StartTurnRequest(
         request_id=str(uuid.uuid4()),
         conversation_id=conversation_id,
         text=question,
         # So long the command tries to come back; nobody else reads the turn meanwhile.
         options=TurnOptions(model=model, reader_grace=timedelta(seconds=LONGEST_BREAK_S)),
     )
+
+
+async def _follow(edge: Edge, turn: StartTurnRequest) -> int:
     following = Following(edge, turn)
     try:
         citations, whole = await _print_answer(following)
     except asyncio.CancelledError:
         print()
-        await following.cancel()
-        raise
+        if await following.cancel():
+            end("Stopped; the words so far are kept.", INTERRUPTED)
+        end(f"The mesh can't be told: it stops the answer after {LONGEST_BREAK_S:.0f} s without a reader.", INTERRUPTED)
     _print_sources(citations)
-    console.print(f"To go on: parley ask --conversation {conversation_id} ...", style="dim", highlight=False)
+    console.print(f"To go on: parley ask --conversation {turn.conversation_id} ...", style="dim", highlight=False)
     return 0 if whole else 1
 
 
@@ -62,7 +85,8 @@ async def _print_answer(following: Following) -> tuple[list[Citation], bool]:
         elif event.rewound is not None:
             print("\n\nSome words were lost. The answer starts again:\n")
         elif event.cancelled is not None:
-            errors.print("\nThe answer was stopped; the words so far are kept.")
+            why = _WHY_STOPPED.get(event.cancelled.cause)
+            errors.print(f"\nThe answer was stopped{f', for {why}' if why else ''}; the words so far are kept.")
         elif event.failed is not None:
             errors.print(
                 f"\n{event.failed.message} ({event.failed.reason.name})", style="red", highlight=False, markup=False

@@ -1,5 +1,6 @@
 """The way from the command line to an edge: its address, a channel, and refusals in a person's words."""
 
+import asyncio
 import contextlib
 import hashlib
 import os
@@ -19,6 +20,8 @@ from rich.console import Console
 from stack.mesh import default_data_dir, read_object
 
 CALL_TIMEOUT_S = 15.0
+INTERRUPTED = 130
+"""The exit status after Ctrl-C."""
 console = Console()
 errors = Console(stderr=True)
 
@@ -47,10 +50,10 @@ def find_edge(data_dir: Path | None, url: str | None) -> Edge:
         url = read_object(file)["edge"]["http"]
     except (KeyError, TypeError):
         if file.exists():
-            _end(f"{file} is damaged: `parley down` and `parley up` write it anew, or name a mesh with --edge.")
-        _end(f"No mesh in {where}: start one with `make up`, or name one with --edge.")
+            end(f"{file} is damaged: `parley down` and `parley up` write it anew, or name a mesh with --edge.")
+        end(f"No mesh in {where}: start one with `make up`, or name one with --edge.")
     except PermissionError:
-        _end(f"The mesh in {where} belongs to another user.")
+        end(f"The mesh in {where} belongs to another user.")
     return Edge(url, where / "client-session.json", where / "admin-password", where / "tls" / "ca.pem")
 
 
@@ -59,7 +62,7 @@ async def connected(edge: Edge) -> AsyncIterator[Channel]:
     """A channel to the edge. Nothing is sent before the first call."""
     parts = urlsplit(edge.url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        _end(f"{edge.url} is not an address such as http://127.0.0.1:8080.")
+        end(f"{edge.url} is not an address such as http://127.0.0.1:8080.")
     tls: ssl.SSLContext | bool = parts.scheme == "https"
     if tls:
         tls = ssl.create_default_context()
@@ -85,17 +88,20 @@ def refusals_explained() -> Iterator[None]:
         yield
     except GRPCError as error:
         reason = reason_of(error) or error.status.name
-        _end(f"{error.message or 'The mesh refused.'} ({reason})")
-    except (ConnectionError, OSError) as error:
-        _end(f"No mesh answers: {error}. `parley status` shows whether it runs; `make up` starts it.")
+        end(f"{error.message or 'The mesh refused.'} ({reason})")
+    except TimeoutError:  # an OSError too
+        end("The mesh did not answer in time. `parley status` shows whether every part is ready.")
+    except OSError as error:
+        end(f"No mesh answers: {error}. `parley status` shows whether it runs; `make up` starts it.")
     except StreamTerminatedError:
-        _end("The connection to the mesh broke. Try again; `parley status` shows whether it runs.")
-    except TimeoutError:
-        _end("The mesh did not answer in time. `parley status` shows whether every part is ready.")
-    except KeyboardInterrupt:
-        _end("Stopped.", status=130)
+        end("The connection to the mesh broke. Try again; `parley status` shows whether it runs.")
+    # Ctrl-C comes as the second one after a connection broke: grpclib cancelled the task that waited on it, for asyncio
+    # to count.
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        end("Stopped.", status=INTERRUPTED)
 
 
-def _end(message: str, status: int = 1) -> NoReturn:
+def end(message: str, status: int = 1) -> NoReturn:
+    """End the command with one line for a person."""
     errors.print(message, style="red", highlight=False, markup=False, soft_wrap=True)
     raise typer.Exit(status)

@@ -24,14 +24,15 @@ from parley_sdk.parley.chat.v1 import (
     TurnRewound,
     TurnState,
 )
-from parley_sdk.parley.session.v1 import ListMessagesRequest, SessionServiceStub
+from parley_sdk.parley.session.v1 import SessionServiceStub
 from stack.client.account import signed_in
+from stack.client.conversation import messages
 from stack.client.edge import CALL_TIMEOUT_S, Edge, errors, reason_of
 
 LONGEST_BREAK_S = 60.0
 """How long a turn is asked for again without anything new."""
 SILENCE_S = 30.0
-"""A stream without an event for so long may be dead without having said so; asking again costs nothing."""
+"""A stream without an event for so long may be dead without having said so, or the turn is silent: it is resumed."""
 _TURN_TIMEOUT_S = 330.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
 _PASSING = {
@@ -52,8 +53,9 @@ _BROKEN = {Status.UNAVAILABLE, Status.CANCELLED, Status.INTERNAL, Status.UNKNOWN
 class Following:
     """The turn of a request. `events` once; `cancel` at any time."""
 
-    def __init__(self, edge: Edge, request: StartTurnRequest) -> None:
+    def __init__(self, edge: Edge, request: StartTurnRequest, silence_s: float = SILENCE_S) -> None:
         self._edge, self._request = edge, request
+        self._silence_s = silence_s
         self._turn_id = ""
         self._last = 0
         self._text = ""
@@ -74,26 +76,27 @@ class Following:
             except (GRPCError, StreamTerminatedError, OSError) as error:  # TimeoutError is an OSError
                 if not self._passes(error) or clock() - heard_s > LONGEST_BREAK_S:
                     raise
+                self._say_once()
             if clock() - heard_s > _TURN_TIMEOUT_S:
                 raise TimeoutError
-            self._say_once()
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  # spreads clients, guards nothing
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
-    async def cancel(self) -> None:
-        """Stop the turn, if it is known already; a mesh that can't be reached stops it when nobody reads it."""
-        if self._turn_id:
-            with suppress(GRPCError, StreamTerminatedError, OSError):
-                async with signed_in(self._edge) as (channel, metadata):
-                    request = CancelTurnRequest(turn_id=self._turn_id)
-                    await ChatServiceStub(channel, metadata=metadata).cancel_turn(request, timeout=CALL_TIMEOUT_S)
+    async def cancel(self) -> bool:
+        """Stop the turn. False when the mesh could not be told: it stops the turn when nobody has read it for long."""
+        with suppress(GRPCError, StreamTerminatedError, OSError):
+            async with signed_in(self._edge) as (channel, metadata):
+                request = CancelTurnRequest(turn_id=self._turn_id)
+                await ChatServiceStub(channel, metadata=metadata).cancel_turn(request, timeout=CALL_TIMEOUT_S)
+                return True
+        return False
 
     async def _attempt(self) -> AsyncGenerator[TurnEvent, None]:
         # A connection and a token of its own: either may be what broke.
         async with signed_in(self._edge) as (channel, metadata):
             chat = ChatServiceStub(channel, metadata=metadata)
             try:
-                async for event in _within(SILENCE_S, self._call(chat)):
+                async for event in _within(self._silence_s, self._call(chat)):
                     self._turn_id, self._last = event.turn_id, event.sequence
                     if event.rewound is not None:  # an empty message is false
                         self._text = ""
@@ -105,6 +108,11 @@ class Following:
                     raise
                 async for event in self._from_record(chat, SessionServiceStub(channel, metadata=metadata)):
                     yield event
+            except TimeoutError:
+                if not self._turn_id:
+                    raise
+                # A turn that waits for its model is silent too; whether the mesh still is there, this call finds out.
+                await chat.get_turn(GetTurnRequest(turn_id=self._turn_id), timeout=CALL_TIMEOUT_S)
 
     async def _call(self, chat: ChatServiceStub) -> AsyncIterator[TurnEvent]:
         if self._turn_id:
@@ -123,7 +131,8 @@ class Following:
         turn = (await chat.get_turn(request, timeout=CALL_TIMEOUT_S)).turn
         if turn is None or turn.state == TurnState.RUNNING:
             return
-        text = await self._saved(sessions, turn.conversation_id, turn.message_id) if turn.message_id else ""
+        said = messages(sessions, turn.conversation_id, turn.id)
+        text = "".join([message.text async for message in said if message.id == turn.message_id])
         if not text.startswith(self._text):
             yield TurnEvent(turn_id=turn.id, rewound=TurnRewound())
             self._text = ""
@@ -132,17 +141,6 @@ class Following:
         if turn.state == TurnState.COMPLETED:
             yield TurnEvent(turn_id=turn.id, completed=TurnCompletion(message_id=turn.message_id))
         raise GRPCError(Status.ABORTED, "The turn was stopped, or failed; these are the words that came.")
-
-    async def _saved(self, sessions: SessionServiceStub, conversation_id: str, message_id: str) -> str:
-        request = ListMessagesRequest(conversation_id=conversation_id, page_size=100, branch_turn_id=self._turn_id)
-        while True:
-            page = await sessions.list_messages(request, timeout=CALL_TIMEOUT_S)
-            for message in page.messages:
-                if message.id == message_id:
-                    return message.text
-            if not page.next_page_token:
-                return ""
-            request.page_token = page.next_page_token
 
     def _passes(self, error: Exception) -> bool:
         if not isinstance(error, GRPCError):

@@ -2,9 +2,14 @@
 
 import argparse
 import asyncio
+import os
+import resource
 import secrets
 import tempfile
+import time
 from pathlib import Path
+
+import psutil
 
 from bench.mesh import machine
 from tests.chaos.mesh import running_mesh
@@ -16,11 +21,23 @@ from tests.chaos.verdict import Violation, judge
 
 async def chaos(load: Load, kills: int, mean_wait_s: float, data_dir: Path) -> tuple[Outcome, list[Violation]]:
     """A whole run on a mesh of its own."""
+    began, own_began_s, began_s = psutil.cpu_times(), _own_s(), time.monotonic()
     async with running_mesh(data_dir) as mesh, signed_in(mesh.edge, load.users) as users:
         moments = Moments()
         saboteur = Saboteur(mesh, plan(load.seed, kills, mean_wait_s), moments)
         outcome = await run(users, load, moments, saboteur)
-        return outcome, judge(outcome.stories, outcome.record)
+    ended = psutil.cpu_times()
+    offered_s = (time.monotonic() - began_s) * (os.cpu_count() or 1)
+    busy_s = offered_s - (ended.idle - began.idle) - (ended.iowait - began.iowait)
+    outcome.busy = busy_s / offered_s
+    outcome.busy_elsewhere = max(0.0, busy_s - (_own_s() - own_began_s)) / offered_s
+    return outcome, judge(outcome.stories, outcome.record)
+
+
+def _own_s() -> float:
+    """Processor time of this process and of all that it started and that has ended."""
+    usages = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def main() -> int:

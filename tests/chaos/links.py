@@ -9,7 +9,7 @@ _CHUNK_BYTES = 65_536
 
 class Link:
     """Carries bytes to `target` (a port, asked for at each connection). `cut`: connections are reset and refused.
-    `freeze`: bytes stop on the way, and arrive later."""
+    `freeze`: bytes stop on the way, and arrive later; `mute`: the same for those that come back."""
 
     def __init__(self, name: str, target: Callable[[], int]) -> None:
         self.name = name
@@ -19,8 +19,8 @@ class Link:
         self._writers: set[asyncio.StreamWriter] = set()
         self._carries: set[asyncio.Task[None]] = set()
         self._cut = False
-        self._flowing = asyncio.Event()
-        self._flowing.set()
+        self._going, self._coming = asyncio.Event(), asyncio.Event()
+        self.mend()
 
     async def open(self) -> None:
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
@@ -29,8 +29,8 @@ class Link:
     async def close(self) -> None:
         if self._server:
             self._server.close()
+        self.mend()
         self.cut()
-        self._flowing.set()
         await asyncio.gather(*self._carries, return_exceptions=True)
 
     def cut(self) -> None:
@@ -39,11 +39,16 @@ class Link:
             writer.transport.abort()
 
     def freeze(self) -> None:
-        self._flowing.clear()
+        self._going.clear()
+        self._coming.clear()
+
+    def mute(self) -> None:
+        self._coming.clear()
 
     def mend(self) -> None:
         self._cut = False
-        self._flowing.set()
+        self._going.set()
+        self._coming.set()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -64,7 +69,7 @@ class Link:
         both = {writer, far_writer}
         self._writers |= both
         try:
-            ways = [self._pump(reader, far_writer), self._pump(far_reader, writer)]
+            ways = [self._pump(reader, far_writer, self._going), self._pump(far_reader, writer, self._coming)]
             tasks = [asyncio.create_task(way) for way in ways]
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for end in both:
@@ -76,9 +81,9 @@ class Link:
             self._writers -= both
             far_writer.transport.abort()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flowing: asyncio.Event) -> None:
         with suppress(OSError):
             while data := await reader.read(_CHUNK_BYTES):
-                await self._flowing.wait()
+                await flowing.wait()
                 writer.write(data)
                 await writer.drain()

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -17,7 +17,7 @@ from stack.mesh import PROJECT
 from tests.chaos import up
 from tests.chaos.links import Link
 
-CHAT_LINKS = ("triton", "valkey", "postgres", "nats", "session-1", "session-2", "knowledge-1")
+CHAT_LINKS = ("triton", "valkey", "postgres", "nats", "session-1", "session-2", "knowledge-1", "knowledge-2")
 REPLICAS = {"chat": 2, "session": 2}
 _START_S, _STOP_S = 120.0, 100.0
 
@@ -67,7 +67,12 @@ class ChaosMesh:
 
 
 @asynccontextmanager
-async def running_mesh(data_dir: Path, **environment: str) -> AsyncIterator[ChaosMesh]:
+async def running_mesh(
+    data_dir: Path,
+    replicas: Mapping[str, int] = REPLICAS,
+    models: Sequence[str] = ("echo",),
+    **environment: str,
+) -> AsyncIterator[ChaosMesh]:
     """Started, with every link in place; stopped at the end, its data kept."""
 
     def port_of(listener: str) -> int:
@@ -93,7 +98,8 @@ async def running_mesh(data_dir: Path, **environment: str) -> AsyncIterator[Chao
                 "PARLEY_EDGE_REQUESTS_PER_S": "1000000",
                 "PARLEY_EDGE_BURST": "1000000",
                 up.LINKS: json.dumps({name: links[name].port for name in CHAT_LINKS}),
-                up.REPLICAS: json.dumps(REPLICAS),
+                up.REPLICAS: json.dumps(replicas),
+                up.MODELS: ",".join(models),
                 **environment,
             },
         )

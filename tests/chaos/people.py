@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from uuid import UUID
@@ -20,13 +20,30 @@ from tests.chaos.reader import Client, Reader
 from tests.chaos.seen import Story
 from tests.refusals import reason_of
 
-MANNERS = {"plain": 40, "copies": 15, "late": 10, "cancel": 15, "slow": 10, "leaver": 10}
-"""How often, of 100 turns. Copies: the request several times at once. Late: a second reader joins by number.
-Leaver: hangs up and comes back."""
+MANNERS = {
+    "plain": 5,
+    "copies": 3,
+    "late": 2,
+    "cancel": 3,
+    "slow": 2,
+    "leaver": 2,
+    "regenerate": 1,
+    "edit": 1,
+    "branch": 1,
+}
+"""How often, of 20. Copies: the request several times at once. Late: a second reader joins by number. Leaver: hangs up
+and comes back. Regenerate: an earlier question once more, in copies. Edit: another question in the place of one whose
+answer still comes. Branch: goes on after an earlier turn."""
 TURNS_PER_CONVERSATION = 6
 _PASSING = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
 _CONNECTION_LOST = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}
 T = TypeVar("T")
+
+
+def dealt(manners: Mapping[str, int], rng: random.Random) -> Iterator[str]:
+    """Manners without end, shuffled in rounds in which each comes as often as it should: none is left to luck."""
+    while True:
+        yield from rng.sample(list(manners), sum(manners.values()), counts=list(manners.values()))
 
 
 async def insist(call: Callable[[], Awaitable[T]], within_s: float = 60.0) -> T:
@@ -96,8 +113,17 @@ class Size:
 class Person:
     """One user. `chat_on` until told that it is enough; `stories` grow meanwhile."""
 
-    def __init__(self, name: str, client: Client, sessions: SessionServiceStub, rng: random.Random, size: Size) -> None:
+    def __init__(
+        self,
+        name: str,
+        client: Client,
+        sessions: SessionServiceStub,
+        rng: random.Random,
+        size: Size,
+        manners: Iterator[str],
+    ) -> None:
         self.name, self._client, self._sessions, self._rng, self._size = name, client, sessions, rng, size
+        self._manners = manners
         self.stories: list[Story] = []
         self.conversations: list[str] = []
 
@@ -118,20 +144,44 @@ class Person:
 
         return str((await insist(make)).conversation.id)
 
-    async def ask(self, conversation_id: str, manner: str = "") -> Story:
-        """One turn, from the question to the last word of its last reader."""
+    async def ask(self, conversation_id: str, manner: str = "") -> None:
+        """A turn, or several, from the question to the last word of the last reader."""
+        manner = manner or next(self._manners)
+        again = await self._earlier(conversation_id) if manner == "regenerate" else None
+        after = await self._earlier(conversation_id, but_last=1) if manner == "branch" else None
+        story, request = self._asked(conversation_id, manner, again=again, after=after)
+        self.stories.append(story)
+        await getattr(self, f"_{manner}")(story, request)
+
+    async def _earlier(self, conversation_id: str, but_last: int = 0) -> Story | None:
+        """One whose turn is known, and which is not among so many asked last; asks plain ones first until there is one.
+        None where they were refused."""
+        for _ in range(but_last + 2):
+            known = [story for story in self.stories if story.conversation_id == conversation_id and story.turn_ids]
+            if len(known) > but_last:
+                return self._rng.choice(known[: len(known) - but_last])
+            await self.ask(conversation_id, "plain")
+        return None
+
+    def _asked(
+        self, conversation_id: str, manner: str, *, again: Story | None = None, after: Story | None = None
+    ) -> tuple[Story, StartTurnRequest]:
+        """A question, to be answered `again` or to stand `after` another one; replaced by id alone, see `_edit`."""
         rng = self._rng
-        manner = manner or rng.choices(list(MANNERS), list(MANNERS.values()))[0]
         tokens, rate = rng.randint(*self._size.tokens), rng.randint(*self._size.tokens_per_s)
         options = TurnOptions(model="echo", search=rng.random() < self._size.searched)
         options.reader_grace.FromSeconds(60)
         request = StartTurnRequest(request_id=self._uuid(), conversation_id=conversation_id, options=options, text="")
         request.text = f"tokens={tokens} tokens_per_s={rate}\nquestion {request.request_id} in the manner {manner}"
+        if again:
+            request.text, tokens = again.question, again.tokens
+            request.replaces_turn_id = min(again.turn_ids)
+        if after:
+            request.follows_turn_id = min(after.turn_ids)
         answer = " ".join(str(number) for number in range(1, tokens + 1))
         story = Story(self.name, conversation_id, request.request_id, request.text, answer, tokens, manner)
-        self.stories.append(story)
-        await getattr(self, f"_{manner}")(story, request)
-        return story
+        story.replaces, story.follows = request.replaces_turn_id, request.follows_turn_id
+        return story, request
 
     def _uuid(self) -> str:
         return str(UUID(int=self._rng.getrandbits(128), version=4))
@@ -142,6 +192,19 @@ class Person:
     async def _copies(self, story: Story, request: StartTurnRequest) -> None:
         readers = [Reader(self._client, story, request) for _ in range(self._rng.randint(2, 4))]
         await asyncio.gather(*(reader.read() for reader in readers))
+
+    _regenerate = _copies
+    _branch = _plain
+
+    async def _edit(self, story: Story, request: StartTurnRequest) -> None:
+        reader = Reader(self._client, story, request)
+        reading = asyncio.create_task(reader.read())
+        if turn_id := await self._after_words(reader, self._rng.randint(0, story.tokens // 2)):
+            edited, request = self._asked(story.conversation_id, "edited")
+            edited.replaces = request.replaces_turn_id = turn_id
+            self.stories.append(edited)
+            await Reader(self._client, edited, request).read()
+        await reading
 
     async def _late(self, story: Story, request: StartTurnRequest) -> None:
         first = Reader(self._client, story, request)

@@ -53,9 +53,13 @@ class Patience:
     silence_before_text_s: float = 3.0
     silence_s: float = 1.0
     """An answer that pauses this long is taken for a broken stream: the client asks again."""
+    silence_again_s: float = 0.5
+    """The same after it asked again for the first time: that call may have gone to a replica that stands still."""
     in_all_s: float = 60.0
     """Without any event for this long, it gives up."""
     pauses_s: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4)
+    refused_s: float = 1.0
+    """Before a question is asked again that the model could not answer; about what RetryInfo says."""
 
 
 @dataclass
@@ -88,6 +92,7 @@ class Reader:
         """Hangs up once, after so many words, and comes back `away_s` later."""
         self.away_s = 0.0
         self._open_break: Break | None = None
+        self._wait: Break | None = None
         self._heard_s = self._clock()
         self._tries = 0
         self._spoke = False
@@ -95,6 +100,8 @@ class Reader:
     async def read(self) -> Stream:
         """Until the end, a final refusal, or the end of patience."""
         while not self._over:
+            if self._open_break:
+                self._open_break.asked += 1
             call = await self._call()
             try:
                 await self._take_all(call)
@@ -108,11 +115,13 @@ class Reader:
                 call.cancel()
             if self._over:
                 break
-            if "lazy" in self._client.flaws or self._clock() - self._heard_s > self._client.patience.in_all_s:
-                self.stream.given_up = self._open_break.why if self._open_break else "nothing came"
+            patience = self._client.patience
+            silent_since_s = self._wait.since_s if self._wait else self._heard_s
+            if "lazy" in self._client.flaws or self._clock() - silent_since_s > patience.in_all_s:
+                self.stream.given_up = self._open_break.told if self._open_break else "nothing came"
                 break
-            pauses_s = self._client.patience.pauses_s
-            await asyncio.sleep(pauses_s[min(self._tries, len(pauses_s) - 1)])
+            pause_s = patience.pauses_s[min(self._tries, len(patience.pauses_s) - 1)]
+            await asyncio.sleep(patience.refused_s if self._wait and not self._turn_id else pause_s)
             self._tries += 1
         self.news.set()
         return self.stream
@@ -133,6 +142,8 @@ class Reader:
         patience = self._client.patience
         while not self._over:
             silence_s = patience.silence_s if self._spoke else patience.silence_before_text_s
+            if self._open_break and self._open_break.asked == 1:
+                silence_s = patience.silence_again_s
             async with asyncio.timeout(silence_s):
                 response = await call.read()
             if response is grpc.aio.EOF:
@@ -152,14 +163,18 @@ class Reader:
         stream, kind = self.stream, event.WhichOneof("event")
         self._tries = 0
         self._heard_s = self._clock()
-        if self._open_break:
-            self._open_break.over_s, self._open_break = self._heard_s, None
+        self._whole_again()
         stream.turn_ids.add(event.turn_id)
         self._turn_id = event.turn_id
         text = event.text_delta.text
         if "misread" in self._client.flaws and " 7" in text:
             text = text.replace(" 7", " 8")
-        mark = hash(event.SerializeToString(deterministic=True))
+        seen = event
+        if kind == "started":  # the one number that may be given twice; whether the log is there is told as of now
+            seen = TurnEvent()
+            seen.CopyFrom(event)
+            seen.started.ClearField("resumable")
+        mark = hash(seen.SerializeToString(deterministic=True))
         step = Step(event.sequence, kind, text, mark, self._heard_s)
         if not ("drop" in self._client.flaws and event.sequence == 6):
             stream.steps.append(step)
@@ -167,7 +182,9 @@ class Reader:
             stream.steps.append(step)
         if kind in LAST_KINDS:
             stream.end = event
-            self._retry_if_it_never_spoke()
+        if self._wait and (kind == "text_delta" or (kind in LAST_KINDS and kind != "failed")):
+            self._wait.over_s, self._wait = self._heard_s, None
+        self._retry_if_it_never_spoke()
         first_word = kind == "text_delta" and not self._spoke
         self._spoke = self._spoke or first_word
         self._client.passed("first-word" if first_word else kind)
@@ -180,24 +197,32 @@ class Reader:
             self._start_again()
 
     def _start_again(self) -> None:
-        self.stream.restarts += 1
+        self.stream.restarts += bool(self._turn_id)
+        self.stream.void += self.stream.steps
         self.stream.steps.clear()
         self.stream.end = None
         self._turn_id = ""
+        self._heard_s = self._clock()
+        self._whole_again()
+        if self._wait is None:
+            self._wait = Break(self._heard_s, "MODEL_UNAVAILABLE")
+            self.stream.waits.append(self._wait)
 
     def _broke(self, why: str) -> None:
+        now_s = self._clock()
         if self._open_break is None:
-            self._open_break = Break(self._heard_s, why)
+            self._open_break = Break(self._heard_s, why, noticed_s=now_s)
             self.stream.breaks.append(self._open_break)
-        else:
-            self._open_break.why += f"; {why}" if not self._open_break.why.endswith(why) else ""
+        self._open_break.tries.append((now_s - self._open_break.since_s, why))
+
+    def _whole_again(self) -> None:
+        if self._open_break:
+            self._open_break.over_s, self._open_break = self._heard_s, None
 
     async def _judge(self, error: grpc.aio.AioRpcError) -> None:
         stream, reason = self.stream, reason_of(error)
-        if reason == "MODEL_UNAVAILABLE":
-            self._broke(reason)
-            if not self._spoke:
-                self._start_again()
+        if reason == "MODEL_UNAVAILABLE" and not self._spoke:
+            self._start_again()
         elif reason == "TURN_NOT_RESUMABLE":
             self._broke(reason)
             await self._settle()
@@ -224,5 +249,5 @@ class Reader:
                 self._heard_s = self._clock()  # bounded by the turn's own deadline
             else:
                 self.stream.settled = response.turn
-                if self._open_break:
-                    self._open_break.over_s, self._open_break = self._clock(), None
+                self._heard_s = self._clock()
+                self._whole_again()

@@ -57,8 +57,28 @@ async def _turn(chat: ChatServiceStub, metadata: Callable[[], Awaitable[Any]], t
 async def _messages(
     sessions: SessionServiceStub, metadata: Callable[[], Awaitable[Any]], conversation_id: str
 ) -> list[Message] | None:
+    """Those of all branches: of the current one, then of each turn that is told to stand beside one of them."""
     found: list[Message] = []
     request = ListMessagesRequest(conversation_id=conversation_id, page_size=100)
+    if not await _read_branch(sessions, metadata, request, found):
+        return None
+    read = {message.turn_id for message in found}
+    while beside := {sibling for message in found for sibling in message.sibling_turn_ids} - read:
+        request = ListMessagesRequest(conversation_id=conversation_id, page_size=100, branch_turn_id=min(beside))
+        branch: list[Message] = []
+        await _read_branch(sessions, metadata, request, branch)
+        found += [message for message in branch if message.turn_id not in read]
+        read |= {min(beside), *(message.turn_id for message in branch)}
+    return found
+
+
+async def _read_branch(
+    sessions: SessionServiceStub,
+    metadata: Callable[[], Awaitable[Any]],
+    request: ListMessagesRequest,
+    found: list[Message],
+) -> bool:
+    """False when it is not there."""
 
     async def get() -> Any:
         return await sessions.ListMessages(request, metadata=await metadata(), timeout=5)
@@ -68,9 +88,9 @@ async def _messages(
             page = await insist(get)
             found += page.messages
             if not page.next_page_token:
-                return found
+                return True
             request.page_token = page.next_page_token
     except grpc.aio.AioRpcError as error:
         if error.code() in _GONE:
-            return None
+            return False
         raise

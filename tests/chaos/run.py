@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +13,7 @@ import grpc
 from parley.auth.v1.auth_service_pb2_grpc import AuthServiceStub
 from parley.chat.v1.chat_service_pb2_grpc import ChatServiceStub
 from parley.session.v1.session_service_pb2_grpc import SessionServiceStub
-from tests.chaos.people import Account, Person, Size
+from tests.chaos.people import MANNERS, Account, Person, Size, dealt
 from tests.chaos.reader import Client, Patience
 from tests.chaos.record import read_record
 from tests.chaos.saboteur import Moments, Saboteur, Struck
@@ -27,6 +27,7 @@ CHANNEL_OPTIONS = [
     ("grpc.max_reconnect_backoff_ms", 500),
 ]
 _FINISH_S = 120.0
+_TELL_S = 30.0
 SETTLE_S = 60.0
 """How long turns may still run once everything is calm."""
 
@@ -42,6 +43,7 @@ class Load:
     flaws: frozenset[str] = frozenset()
     """Deliberate breaks of the clients, see reader.py."""
     at_most_s: float = 3600.0
+    manners: Mapping[str, int] = field(default_factory=lambda: MANNERS)
 
 
 @dataclass
@@ -52,6 +54,9 @@ class Outcome:
     took_s: float
     unfinished: list[str] = field(default_factory=list)
     """Users whose turn did not end in time, or whose part of the harness failed: nothing may hide behind them."""
+    busy: float = 0.0
+    busy_elsewhere: float = 0.0
+    """Shares of the processors; elsewhere: by programs that are neither the mesh nor the harness."""
 
 
 @dataclass
@@ -90,10 +95,11 @@ async def run(
     clock = asyncio.get_running_loop().time
     began_s = clock()
     people = []
+    manners = dealt(load.manners, random.Random(load.seed))
     for number, user in enumerate(users):
         client = Client(user.chat, user.metadata, load.patience, load.flaws, moments.passed)
         rng = random.Random(load.seed * 1_000 + number)
-        people.append(Person(user.name, client, user.sessions, rng, load.size))
+        people.append(Person(user.name, client, user.sessions, rng, load.size, manners))
     work = asyncio.create_task(saboteur.work()) if saboteur else None
 
     def enough() -> bool:
@@ -102,10 +108,15 @@ async def run(
 
     chatting = {asyncio.create_task(person.chat_on(enough)): person.name for person in people}
     unfinished: list[str] = []
+    told_s = began_s
     try:
         pending = set(chatting)
         while pending and not (enough() and (work is None or work.done())):
             _, pending = await asyncio.wait(pending, timeout=0.5)
+            if saboteur and clock() - told_s > _TELL_S:
+                told_s = clock()
+                asked = sum(len(person.stories) for person in people)
+                print(f"  {told_s - began_s:6.1f} s  {asked} turns asked, {saboteur.progress}", flush=True)
             if clock() - began_s > load.at_most_s and work:
                 work.cancel()
                 await asyncio.gather(work, return_exceptions=True)
@@ -120,6 +131,8 @@ async def run(
         for task in (*chatting, *([work] if work else [])):
             task.cancel()
         await asyncio.gather(*chatting, *([work] if work else []), return_exceptions=True)
+    if saboteur and not saboteur.done:
+        unfinished.append(f"the saboteur was stopped in the middle: {saboteur.progress}")
     if work and not work.cancelled() and (failure := work.exception()):
         unfinished.append(f"the saboteur failed: {failure!r}")
     took_s = clock() - began_s

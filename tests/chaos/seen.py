@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from parley.chat.v1.turn_pb2 import Turn, TurnEvent
 from parley.session.v1.session_pb2 import Message
@@ -27,6 +27,24 @@ class Break:
     since_s: float
     why: str
     over_s: float | None = None
+    noticed_s: float = 0.0
+    asked: int = 0
+    """How often the client asked again."""
+    tries: list[tuple[float, str]] = field(default_factory=list)
+    """What the client heard meanwhile, and how long after the last event."""
+
+    @property
+    def told(self) -> str:
+        """What the client heard, each repeated refusal once: `silence 1.00, UNAVAILABLE 1.05-1.42`."""
+        spans: list[list[Any]] = []
+        for at_s, why in self.tries:
+            if spans and spans[-1][0] == why:
+                spans[-1][2] = at_s
+            else:
+                spans.append([why, at_s, at_s])
+        return ", ".join(
+            f"{why[:40]} {first_s:.2f}{f'-{last_s:.2f}' * (last_s > first_s)}" for why, first_s, last_s in spans
+        )
 
     @property
     def lasted_s(self) -> float:
@@ -50,8 +68,12 @@ class Stream:
     """The reason that ended the stream for good."""
     given_up: str = ""
     """What was last heard when patience was over."""
+    void: list[Step] = field(default_factory=list)
+    """Of tries at the turn that failed before the first word."""
     restarts: int = 0
     """How often the turn had failed before its first word and was asked for again."""
+    waits: list[Break] = field(default_factory=list)
+    """Each from such a failure, which ends an interruption by the contract, to the next words or end."""
     undefined: list[str] = field(default_factory=list)
     """Refusals that the contract does not know."""
 
@@ -92,6 +114,10 @@ class Story:
     """What an undisturbed turn says, byte for byte."""
     tokens: int
     manner: str
+    replaces: str = ""
+    """The turn beside which it is to stand."""
+    follows: str = ""
+    """The turn after which it is to stand."""
     streams: list[Stream] = field(default_factory=list)
     cancel_wish_s: float | None = None
     cancel_answered: Turn | None = None
@@ -107,6 +133,6 @@ class Record:
     """What the mesh itself says at the end, asked through the edge."""
 
     messages: dict[str, Sequence[Message]] = field(default_factory=dict)
-    """By conversation; a conversation that was made and is not there has no entry."""
+    """By conversation, those of all its branches; a conversation that was made and is not there has no entry."""
     turns: dict[str, Turn] = field(default_factory=dict)
     """By id; a turn that was shown and is not there has no entry."""

@@ -1,22 +1,42 @@
-"""`python -m tests.chaos.up DATA_DIR`: the mesh under test, started by the product's own supervisor, with two things
-set otherwise: chat reaches its stores and peers through links that can be cut, and a part that is killed every few
-seconds by design is not taken for one that keeps dying.
+"""`python -m tests.chaos.up DATA_DIR`: the mesh under test, started by the product's own supervisor, with three things
+set otherwise: chat reaches its stores and peers through links that can be cut, some services die at named points when
+told, and a part that is killed every few seconds by design is not taken for one that keeps dying.
 """
 
 import json
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
 from stack import services, supervisor, up
 from stack.mesh import Mesh, Options
+from stack.part import Part
+from tests.chaos import failpoints
 
 LINKS = "CHAOS_LINKS"
 """Ports of the links by listener, JSON."""
 REPLICAS = "CHAOS_REPLICAS"
+MODELS = "CHAOS_MODELS"
+
+
+_parts_as_they_are = services.parts
+
+
+def _with_failpoints(mesh: Mesh) -> list[Part]:
+    found = []
+    for part in _parts_as_they_are(mesh):
+        service = part.name.rpartition("-")[0]
+        if service in failpoints.POINTS:
+            assert part.command == (sys.executable, "-m", f"services.{service}"), part.command
+            command = (sys.executable, "-m", failpoints.__name__, service)
+            order = failpoints.order_file(mesh.data_dir, part.name)
+            part = replace(part, command=command, env={**part.env, failpoints.ORDER: str(order)})
+        found.append(part)
+    return found
 
 
 def main() -> int:
@@ -29,6 +49,8 @@ def main() -> int:
         if service != "chat":
             return values
         for listener, port in links.items():
+            if listener not in mesh.ports:
+                continue
             direct, link = mesh.address(listener), f"127.0.0.1:{port}"
             values = {
                 key: value if key.endswith("LISTEN_ADDRESS") else value.replace(direct, link)
@@ -37,8 +59,10 @@ def main() -> int:
         return values
 
     services.environment = through_links
+    services.parts = _with_failpoints
     replicas = json.loads(os.environ[REPLICAS])
-    options = Options(http_port=0, https_port=0, replicas=replicas, chat_models=("echo",))
+    models = tuple(os.environ[MODELS].split(","))
+    options = Options(http_port=0, https_port=0, replicas=replicas, chat_models=models)
     return up.run(Path(sys.argv[1]).resolve(), options, Console())
 
 

@@ -12,6 +12,7 @@ import pytest
 from services.chat.answer import Means
 from services.chat.live import LiveTurn
 from services.chat.ownership import Ownership
+from services.chat.pace import Pace
 from services.chat.prompt import Prompts
 from services.chat.turn import Asker, Entry, Event, Passage, Question, TextDelta, Turn
 from services.chat.turns import Rules, Turns
@@ -72,6 +73,8 @@ class Chat:
     patience_s: float = 0.0
     open_turns: int = 20
     open_readers: int = 200
+    events_per_s: float = float("inf")
+    longest_interval_s: float = 0.0
     replica_id: UUID = field(default_factory=uuid4)
     line: Line = field(default_factory=Line)
 
@@ -88,6 +91,7 @@ class Chat:
             ends=records,
             meter=self.meter,
             prompts=Prompts(2048),
+            pace=Pace(self.events_per_s, self.longest_interval_s),
             patience_s=self.patience_s,
         )
         rules = Rules(

@@ -103,7 +103,7 @@ class FakeModel:
         self.finish_reason: FinishReason | None = FinishReason.STOP
 
     async def speak(
-        self, model: str, prompt: Prompt, *, temperature: float | None, limit_s: float
+        self, model: str, prompt: Prompt, *, temperature: float | None, interval_s: float, limit_s: float
     ) -> AsyncGenerator[Piece, None]:
         script = self.next_scripts.pop(0) if self.prompts and self.next_scripts else self.script
         self.prompts.append(prompt)
@@ -138,7 +138,7 @@ class EchoModel(FakeModel):
         self.go_on = asyncio.Event()
 
     async def speak(
-        self, model: str, prompt: Prompt, *, temperature: float | None, limit_s: float
+        self, model: str, prompt: Prompt, *, temperature: float | None, interval_s: float, limit_s: float
     ) -> AsyncGenerator[Piece, None]:
         last = prompt.messages[-1]
         begun = len(last["content"].split()) if last["role"] == "assistant" else 0
@@ -340,6 +340,7 @@ class FakeTurnRecords:
     def __init__(self, record: _Record | None = None, replica_id: UUID | None = None) -> None:
         self.record = record or _Record()
         self.replica_id = replica_id or uuid4()
+        self.renewed_s = float("-inf")
 
     def of(self, replica_id: UUID) -> "FakeTurnRecords":
         return FakeTurnRecords(self.record, replica_id)
@@ -454,7 +455,8 @@ class FakeTurnRecords:
 
     async def renew(self, lease_s: float) -> None:
         self._check()
-        self.record.leases[self.replica_id] = _now_s() + lease_s
+        self.renewed_s = _now_s()
+        self.record.leases[self.replica_id] = self.renewed_s + lease_s
 
     async def take_over(self, runs: Collection[UUID], limit: int) -> Sequence[Turn]:
         self._check()
@@ -477,7 +479,7 @@ class FakeTurnRecords:
 
     def _is_orphan(self, row: _Row, runs: Collection[UUID]) -> bool:
         if row.replica_id == self.replica_id:
-            return row.turn.run_id not in runs and row.run_s < _now_s() - 5
+            return row.turn.run_id not in runs and row.run_s < self.renewed_s
         return self.record.leases.get(row.replica_id, float("-inf")) <= _now_s()
 
     def _claimed(self, row: _Row, *, replica_id: UUID | None = None, **changes: object) -> Turn:

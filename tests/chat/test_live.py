@@ -136,3 +136,14 @@ async def test_cancelling_after_the_end_changes_nothing() -> None:
     spoken.cancel()
     assert await spoken.take() == "whole"
     assert not spoken.cancelled
+
+
+async def test_an_absence_from_a_run_before_does_not_stop_a_turn_that_is_read_again() -> None:
+    turn = LiveTurn(uuid4(), FakeTurnLog(), runs_here=True, reader_grace_s=0)
+    turn.join()
+    turn.leave()
+    turn.run_here((), 0)  # it was lost and taken over again
+    turn.join()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert turn.wish is None

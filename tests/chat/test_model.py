@@ -95,7 +95,9 @@ async def model(triton: FakeTriton) -> AsyncIterator[TritonModel]:
 
 
 async def pieces_of(model: TritonModel, temperature: float | None = None, limit_s: float = 5.0) -> list[Piece]:
-    return [piece async for piece in model.speak("chat", PROMPT, temperature=temperature, limit_s=limit_s)]
+    return [
+        piece async for piece in model.speak("chat", PROMPT, temperature=temperature, interval_s=0, limit_s=limit_s)
+    ]
 
 
 async def test_pieces_come_as_the_model_says_them(model: TritonModel, triton: FakeTriton) -> None:
@@ -124,7 +126,7 @@ async def test_the_request_is_what_the_models_expect(model: TritonModel, triton:
 
 async def test_closing_the_stream_frees_the_model(model: TritonModel, triton: FakeTriton) -> None:
     triton.script = [said("one", 1), None]
-    async with aclosing(model.speak("chat", PROMPT, temperature=None, limit_s=5)) as pieces:
+    async with aclosing(model.speak("chat", PROMPT, temperature=None, interval_s=0, limit_s=5)) as pieces:
         assert (await anext(pieces)).text == "one"
         assert triton.open_streams == 1
     await until(lambda: triton.open_streams == 0)
@@ -192,7 +194,7 @@ async def test_a_triton_that_dies_in_the_middle_is_unavailable() -> None:
     async with serving(triton) as address:
         model = TritonModel(address, Plaintext())
         await model.__aenter__()
-        pieces = model.speak("chat", PROMPT, temperature=None, limit_s=5)
+        pieces = model.speak("chat", PROMPT, temperature=None, interval_s=0, limit_s=5)
         assert (await anext(pieces)).text == "half"
     with pytest.raises(Unavailable):
         await anext(pieces)

@@ -292,6 +292,16 @@ async def test_a_turn_of_a_live_replica_is_left_alone(record: Record) -> None:
     assert await taken(record.turns, turn) == []  # its own: it may be about to run it
 
 
+async def test_a_claim_whose_answer_was_lost_is_found_after_the_next_renewal(record: Record) -> None:
+    turn = a_turn()
+    await record.turns.renew(60)
+    await record.turns.claim(turn, DIGEST, CAP)
+    await record.turns.renew(60)
+    (found,) = await taken(record.turns, turn)
+    assert (found.id, found.runs) == (turn.id, 2)
+    assert await record.turns.take_over([found.run_id], 1000) == []
+
+
 async def test_a_run_that_lost_its_turn_can_do_nothing_to_it(record: Record) -> None:
     old = await a_dead_turn(record)
     await record.other.renew(60)

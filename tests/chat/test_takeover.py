@@ -43,6 +43,26 @@ async def killed(one: Chat, other: Chat) -> None:
     await other.ownership.beat()  # looks
 
 
+async def test_a_copy_that_claims_while_the_turn_is_taken_over_hears_it(one: Chat, other: Chat) -> None:
+    asker, question = an_asker(), a_question()
+    other.change(model=EchoModel(TEXT, pause_after=3))
+    other.line.go_on.clear()  # its claim is on the way for a while
+    async with one.reading(asker, question) as turn:
+        await until(lambda: turn.last == 4)
+        async with other.reading(asker, question) as copy:
+            await until(lambda: other.line.steps == 1)
+            one.kill()
+            (taken,) = await other.records.take_over((), 1)
+            other.turns.go_on(taken)
+            other.line.go_on.set()
+            await until(lambda: copy.last == 5)
+            other.model.go_on.set()
+            entries = [entry async for entry in copy.follow()]
+    assert words(entries) == TEXT
+    assert kinds(entries)[-2:] == ["Usage", "Completed"]
+    await other.settled()
+
+
 async def test_another_replica_goes_on_from_the_logged_words(one: Chat, other: Chat) -> None:
     asker, question = an_asker(), a_question()
     one.documents.passages = [a_passage()]

@@ -188,6 +188,10 @@ async def test_a_reader_waits_for_what_comes(log: TurnLog) -> None:
     assert await log.read(turn_id, 1, wait_s=0.02) == []
 
 
+async def test_a_wait_longer_than_a_dead_connection_is_waited_for_is_no_failure(log: TurnLog) -> None:
+    assert await log.read(uuid4(), 0, wait_s=2.2) == []
+
+
 async def test_a_log_that_lost_its_end_takes_nothing_beyond_it(log: TurnLog, lose_last: LoseLast) -> None:
     turn_id = uuid4()
     entries = entries_of(turn_id, 1, *(TextDelta(f"{number} ") for number in range(4)))

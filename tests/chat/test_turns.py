@@ -10,6 +10,7 @@ from services.chat.turn import (
     CancellationCause,
     Cancelled,
     Completed,
+    Failed,
     FinishReason,
     Started,
     TextDelta,
@@ -111,14 +112,9 @@ async def test_a_question_that_fits_no_prompt_is_refused_before_anything_is_stor
     assert not chat.records.rows
 
 
-@pytest.mark.parametrize(
-    "refusal",
-    [NotFound(Reason.CONVERSATION_NOT_FOUND, "no"), Unavailable(Reason.CONVERSATION_UNAVAILABLE, "down")],
-    ids=lambda refusal: refusal.reason,
-)
-async def test_a_refused_opening_leaves_nothing_behind(chat: Chat, refusal: Refusal) -> None:
+async def test_a_refused_opening_leaves_nothing_behind(chat: Chat) -> None:
     asker, question = an_asker(), a_question()
-    chat.conversations.refusal = refusal
+    refusal = chat.conversations.refusal = NotFound(Reason.CONVERSATION_NOT_FOUND, "no")
     entries, raised = await chat.ask_until_failed(asker, question)
     assert (entries, raised) == ([], refusal)
     await chat.settled()
@@ -126,6 +122,20 @@ async def test_a_refused_opening_leaves_nothing_behind(chat: Chat, refusal: Refu
     assert not chat.records.ended
     chat.conversations.refusal = None
     assert words(await chat.ask(asker, question))
+
+
+async def test_a_repeat_opens_the_same_turn_when_nobody_knows_whether_it_was_opened(chat: Chat) -> None:
+    """Session saved the question, or did not; of one turn it saves only one."""
+    asker, question = an_asker(), a_question()
+    refusal = chat.conversations.refusal = Unavailable(Reason.CONVERSATION_UNAVAILABLE, "down")
+    entries, raised = await chat.ask_until_failed(asker, question)
+    assert (entries, raised) == ([], refusal)
+    await chat.settled()
+    ((turn_id, end),) = chat.records.ended
+    assert end == Failed(Reason.CONVERSATION_UNAVAILABLE, "down")
+    chat.conversations.refusal = None
+    assert words(await chat.ask(asker, question)) == "The answer."
+    assert [(turn_id, Completed)] == [(ended, type(end)) for ended, end in chat.records.ended[1:]]
 
 
 async def test_without_the_log_the_turn_runs_and_says_that_it_can_not_be_resumed(chat: Chat) -> None:

@@ -10,7 +10,7 @@ from google.protobuf import descriptor_pb2
 
 from parley.errors.v1.error_reason_pb2 import ErrorReason
 from services.shared.errors import Reason
-from stack.mesh import PROJECT
+from stack.mesh import PROJECT, SERVICES
 
 INTERNAL_SERVICES = {"parley.session.v1.TurnRecordService"}
 PROTOS = sorted((PROJECT / "proto" / "parley").rglob("*.proto"))
@@ -78,3 +78,21 @@ def test_every_rpc_comment_names_the_refusals() -> None:
                 assert "Refusals: " in text, f"{path.name}: {line.strip()}"
                 named = set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", text.partition("Refusals: ")[2]))
                 assert named <= {reason.value for reason in Reason}, f"{path.name}: {named}"
+
+
+HELD = {
+    "chat": {"SEARCH_UNAVAILABLE"},
+    "knowledge": {
+        "DOCUMENT_CORRUPT", "DOCUMENT_ENCRYPTED", "DOCUMENT_WITHOUT_TEXT", "EXTRACTION_LIMIT", "INDEXING_FAILED",
+        "UNSUPPORTED_FORMAT",
+    },
+}  # fmt: skip
+"""Reasons with which no call ends: a turn does without its sources, a document keeps why it failed."""
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_what_a_service_refuses_with_stands_in_its_contract(service: str) -> None:
+    code = "".join(path.read_text() for path in (PROJECT / "services" / service).rglob("*.py"))
+    contract = "".join(path.read_text() for path in (PROJECT / "proto" / "parley" / service).rglob("*_service.proto"))
+    raised = set(re.findall(r"\bReason\.([A-Z_]+)\b", code)) - HELD.get(service, set())
+    assert raised - {"INTERNAL"} <= set(re.findall(r"\b[A-Z_]+\b", contract))

@@ -5,19 +5,24 @@ import re
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from services.chat.peers import IDEMPOTENT_AT_KNOWLEDGE, IDEMPOTENT_AT_SESSION
-from stack import contract
-from stack.mesh import PROJECT, SERVICES
+from stack import contract, envoy
+from stack.mesh import PROJECT, SERVICES, Options, open_mesh
 
 PRINCIPAL = "parley.local/ns/parley/sa/"
 MODEL_SERVER = "inference.GRPCInferenceService"
 OUTSIDE_CODE = {"edge", "operator"}
 """Callers that are no service of ours."""
+NOTHING_REACHED_A_HANDLER = {"connect-failure", "refused-stream", "reset-before-request", "cancelled"}
+"""After these a call may be sent again whatever it does; see decision 0012."""
+REPEATABLE = {f"/{service}/{name}" for service, name in (*IDEMPOTENT_AT_SESSION, *IDEMPOTENT_AT_KNOWLEDGE)}
+"""What our own channels repeat when a replica is unavailable."""
 
 
 def allowed() -> dict[str, set[str]]:
@@ -75,11 +80,11 @@ def stubs_in(service: str) -> set[str]:
     found = set()
     for path in (PROJECT / "services" / service).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").endswith("_pb2_grpc"):
-                package = (node.module or "").rpartition(".")[0]
-                found |= {f"{package}.{n.name.removesuffix('Stub')}" for n in node.names if n.name.endswith("Stub")}
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tritonclient"):
                 found.add(MODEL_SERVER)
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").endswith("_pb2_grpc"):
+                package = (node.module or "").rpartition(".")[0]
+                found |= {f"{package}.{n.name.removesuffix('Stub')}" for n in node.names if n.name.endswith("Stub")}
             if isinstance(node, ast.Import) and any(n.name.startswith("tritonclient") for n in node.names):
                 found.add(MODEL_SERVER)
     return found
@@ -104,15 +109,53 @@ def matches(uri: Mapping[str, str], path: str) -> bool:
     return {"exact": path == value, "prefix": path.startswith(value), "regex": bool(re.fullmatch(value, path))}[how]
 
 
-def test_istio_repeats_and_times_out_what_the_edge_and_our_channels_do() -> None:
-    repeatable = {f"/{service}/{name}" for service, name in (*IDEMPOTENT_AT_SESSION, *IDEMPOTENT_AT_KNOWLEDGE)}
+def retried_on(rule: Mapping[str, Any]) -> set[str]:
+    return set(rule["retries"]["retryOn"].split(","))
+
+
+def test_istio_repeats_and_times_out_what_our_channels_do() -> None:
     for method in contract.methods():
         rule = traffic_of(method.path)
-        retried_on = set(rule["retries"]["retryOn"].split(","))
-        assert retried_on >= {"connect-failure", "refused-stream"}
-        assert ("unavailable" in retried_on) is (method.idempotent or method.path in repeatable), method.path
+        again = {"unavailable"} if method.idempotent or method.path in REPEATABLE else set()
+        assert retried_on(rule) == NOTHING_REACHED_A_HANDLER | again, method.path
         assert rule["timeout"] == ("0s" if method.streams else "15s"), method.path
         assert rule["route"] == [{"destination": {"host": method.cluster}}]
+
+
+def test_the_edge_repeats_what_istio_repeats(tmp_path: Path) -> None:
+    config = yaml.safe_load(envoy.render(open_mesh(tmp_path, Options(http_port=0, https_port=0)), {}))
+    for listener in config["static_resources"]["listeners"]:
+        manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+        routes = {r["match"].get("path"): r["route"] for r in manager["route_config"]["virtual_hosts"][0]["routes"]}
+        for method in contract.public_methods():
+            policy = set(routes[method.path]["retry_policy"]["retry_on"].split(","))
+            assert policy == retried_on(traffic_of(method.path)), method.path
+
+
+def test_what_is_repeated_changes_nothing_and_is_no_stream() -> None:
+    methods = list(contract.methods())
+    assert {method.name for method in methods if method.idempotent} == {
+        "GetConversation", "GetDocument", "GetJwks", "GetMe", "GetTurn", "ListConversations", "ListDocuments",
+        "ListMessages", "ListNotifications", "Search",
+    }  # fmt: skip
+    assert not [
+        method.path for method in methods if method.streams and (method.idempotent or method.path in REPEATABLE)
+    ]
+    # Of turns, only the reading of one.
+    assert [m.name for m in methods if m.service == "parley.chat.v1.ChatService" and m.idempotent] == ["GetTurn"]
+
+
+def test_the_mesh_ends_no_stream_and_notices_a_lost_peer() -> None:
+    (rule,) = documents("DestinationRule")
+    pool = rule["spec"]["trafficPolicy"]["connectionPool"]
+    assert pool["http"]["idleTimeout"] == "3600s"
+    assert "maxConnectionDuration" not in pool["tcp"]
+    assert pool["tcp"]["tcpKeepalive"]["time"] == "30s"
+    assert rule["spec"]["host"] == "*.parley.svc.cluster.local"  # Triton's too
+    (model,) = [v for v in documents("VirtualService") if v["spec"]["hosts"] == ["triton"]]
+    (rule,) = model["spec"]["http"]
+    assert (rule["timeout"], retried_on(rule)) == ("0s", NOTHING_REACHED_A_HANDLER)
+    assert not [r for v in documents("VirtualService") for r in v["spec"]["http"] if "perTryTimeout" in r["retries"]]
 
 
 def test_tokens_are_verified_everywhere_but_where_an_expired_one_may_end_a_turn() -> None:

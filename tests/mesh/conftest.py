@@ -1,12 +1,14 @@
 """One whole mesh for all journeys: every real component, started as a user starts it."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import grpc
 import httpx
 import pytest
 
+from stack.mesh import SERVICES
+from tests.chaos.mesh import ChaosMesh, running_mesh
 from tests.mesh.running import RunningMesh, User, parley, register
 
 
@@ -20,6 +22,21 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMesh]:
         yield RunningMesh(data_dir)
     finally:
         parley("down", f"--data-dir={data_dir}")
+
+
+@pytest.fixture(scope="session")
+async def faults(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ChaosMesh]:
+    """A second mesh, to be broken: two replicas of each service, links of chat that can be cut. Each test mends it."""
+    data_dir, replicas = tmp_path_factory.mktemp("pair"), dict.fromkeys(SERVICES, 2)
+    # Nobody needs to wait ten seconds for turns that are handed over.
+    async with running_mesh(data_dir, replicas, ("echo", "chat"), PARLEY_STOP_GRACE_S="3") as mesh:
+        yield mesh
+
+
+@pytest.fixture(scope="session")
+def pair(faults: ChaosMesh) -> RunningMesh:
+    """The same, as its users see it."""
+    return RunningMesh(faults.data_dir)
 
 
 @pytest.fixture
@@ -45,3 +62,30 @@ async def user(edge: grpc.aio.Channel) -> User:
 async def stranger(edge: grpc.aio.Channel) -> User:
     """Somebody of another organisation."""
     return await register(edge)
+
+
+@pytest.fixture
+async def gate(pair: RunningMesh) -> AsyncIterator[grpc.aio.Channel]:
+    """The edge of that mesh."""
+    async with grpc.aio.insecure_channel(pair.http.removeprefix("http://")) as channel:
+        yield channel
+
+
+@pytest.fixture
+async def ada(gate: grpc.aio.Channel) -> User:
+    """A user of it."""
+    return await register(gate)
+
+
+@pytest.fixture
+async def one(pair: RunningMesh) -> AsyncIterator[grpc.aio.Channel]:
+    """Its chat-1, past the edge."""
+    async with pair.replica("chat-1") as channel:
+        yield channel
+
+
+@pytest.fixture
+async def two(pair: RunningMesh) -> AsyncIterator[grpc.aio.Channel]:
+    """Its chat-2."""
+    async with pair.replica("chat-2") as channel:
+        yield channel

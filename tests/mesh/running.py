@@ -14,6 +14,8 @@ import grpc
 
 from parley.auth.v1.auth_service_pb2 import RegisterRequest
 from parley.auth.v1.auth_service_pb2_grpc import AuthServiceStub
+from stack.mesh import Mesh, Options
+from stack.postgres import connect
 
 PROGRAMS = Path(sys.executable).parent
 Metadata = tuple[tuple[str, str], ...]
@@ -63,6 +65,28 @@ class RunningMesh:
         """Authority, key and certificate of a mesh service."""
         tls = self.data_dir / "tls"
         return (tls / "ca.pem").read_bytes(), (tls / f"{name}-key.pem").read_bytes(), (tls / f"{name}.pem").read_bytes()
+
+    async def rows(self, query: str, *values: object, service: str = "chat") -> list[Any]:
+        """What a service's own tables hold."""
+        planned = Mesh(data_dir=self.data_dir, options=Options(), ports=self.endpoints["ports"])
+        connection = await connect(planned)
+        try:
+            await connection.execute(f"SET search_path = {service}")
+            return [tuple(row) for row in await connection.fetch(query, *values)]
+        finally:
+            await connection.close()
+
+    def replica(self, part: str) -> grpc.aio.Channel:
+        """A channel past the edge, in its name, to one replica of a service."""
+        authority, key, certificate = self.certificate("edge")
+        options = [
+            ("grpc.ssl_target_name_override", part.rpartition("-")[0]),
+            ("grpc.use_local_subchannel_pool", 1),
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 500),
+        ]
+        credentials = grpc.ssl_channel_credentials(authority, key, certificate)
+        return grpc.aio.secure_channel(f"127.0.0.1:{self.endpoints['ports'][part]}", credentials, options)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import re
 import subprocess
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -52,6 +53,22 @@ def test_ask_goes_on_with_a_conversation(mesh: Any, ingested: object) -> None:
     assert second.returncode == 0
     assert "and the egret" in second.stdout
     assert conversation[1] in second.stdout
+
+
+def test_the_last_question_is_asked_again_edited_and_its_answer_rated(mesh: Any) -> None:
+    first = mesh.parley("ask", "--model=echo", "the heron stands")
+    conversation = re.search(r"--conversation ([0-9a-f-]{36})", first.stdout)
+    assert conversation, first.stdout
+    here = f"--conversation={conversation[1]}"
+    again = mesh.parley("ask", "--again", "--model=echo")
+    edited = mesh.parley("ask", "--again", "--model=echo", here, "the crane stands")
+    assert "the heron stands" in again.stdout
+    assert conversation[1] in again.stdout
+    assert "the crane stands" in edited.stdout
+    rated = mesh.parley("rate", here, "good", "It is a crane.")
+    assert (rated.returncode, rated.stdout) == (0, "Rated good: the answer to the crane stands\n"), rated.stderr
+    nothing = mesh.parley("rate", f"--conversation={uuid4()}", "bad")
+    assert (nothing.returncode, "CONVERSATION_NOT_FOUND" in nothing.stderr) == (1, True)
 
 
 def test_token_prints_nothing_but_a_token(mesh: Any) -> None:

@@ -7,6 +7,9 @@ import json
 import os
 import re
 import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from uuid import uuid4
 
@@ -115,30 +118,114 @@ async def test_rest_uploads_in_chunks_finds_and_deletes(rest: httpx.AsyncClient,
     assert not gone.get("passages")
 
 
-def test_the_calls_that_the_readme_shows_work(mesh: Any) -> None:
+WORDS = " ".join(str(number) for number in range(1, 41))
+COUNTING = "tokens=40 tokens_per_s=40"
+"""A question whose answer is known."""
+
+
+def readme_blocks() -> list[str]:
+    """What the README shows of calling: searching, asking, going on, the rest of a turn, a program."""
     section = (PROJECT / "README.md").read_text().partition("## Calling it")[2].partition("\n## ")[0]
     blocks = re.findall(r"^```(\w*)\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
-    assert [language for language, _ in blocks] == ["", "", "python"]
-    *shown, (_, program) = blocks
-    script = "\n".join(code for _, code in shown) + '.venv/bin/python -c "$PROGRAM"\n'
-    address = mesh.http.removeprefix("http://")
+    assert [language for language, _ in blocks] == ["", "", "", "", "python"]
+    return [code for _, code in blocks]
+
+
+def changed(code: str, **pieces: str) -> str:
+    for old, new in pieces.values():
+        assert old in code
+        code = code.replace(old, new)
+    return code
+
+
+def text_of(events: list[Any]) -> str:
+    return "".join(event.get("textDelta", {}).get("text", "") for event in events)
+
+
+def test_the_commands_that_the_readme_shows_work(mesh: Any) -> None:
+    """Cut off, and resumed by other means: what was heard and what came after are together the whole turn."""
+    searching, asking, going_on, rest = readme_blocks()[:4]
+    going_on = changed(
+        going_on,
+        text=("Where may I park?", COUNTING),
+        model=('{\\"readerGrace', '{\\"model\\": \\"echo\\", \\"readerGrace'),
+    )
+    commands = changed(searching + asking + going_on + rest, edge=("127.0.0.1:8080", mesh.http.removeprefix("http://")))
     called = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script.replace("127.0.0.1:8080", address)],
+        ["bash", "-eu", "-c", commands],
         cwd=PROJECT,
-        env={
-            **os.environ,
-            "PARLEY_DATA_DIR": str(mesh.data_dir),
-            "PROGRAM": program.replace("8080", address.rpartition(":")[2]),
-        },
+        env={**os.environ, "PARLEY_DATA_DIR": str(mesh.data_dir)},
         capture_output=True,
         text=True,
         timeout=100,
         check=False,
     )
     assert called.returncode == 0, called.stderr
-    by_rest, _, by_program = called.stdout.rpartition("}\n")
-    assert '"completed"' in by_rest
-    assert by_program.strip()
+    found, *printed = [json.loads(part) for part in _objects(called.stdout)]
+    assert "degraded" not in found
+    events = [each["event"] for each in printed if "event" in each]
+    ends = [number for number, event in enumerate(events, 1) if "completed" in event]
+    asked, resumed = events[: ends[0]], events[ends[0] : ends[1]]
+    assert text_of(asked)
+    assert [int(event["sequence"]) for event in resumed] == list(range(1, len(resumed) + 1))
+    assert (text_of(resumed), len(resumed)) == (WORDS, 40 + 4)
+    assert events[ends[1] :] == resumed[5:]  # over grpc-web
+    plain, rated, cancelled = [each["turn"] for each in printed if "turn" in each]
+    assert (plain["state"], plain["usage"]["completionTokens"]) == ("TURN_STATE_COMPLETED", 40)
+    assert (plain["rating"], rated["rating"]) == ("TURN_RATING_UNSPECIFIED", "TURN_RATING_GOOD")
+    assert rated == {**plain, "rating": rated["rating"], "ratingReason": "It names the garage."}
+    assert cancelled == rated
+
+
+@asynccontextmanager
+async def wire_that_breaks(address: str, after_bytes: int) -> AsyncIterator[tuple[str, list[int]]]:
+    """A way to the edge whose first connection is cut after so many bytes of answer; what each one brought."""
+    brought: list[int] = []
+
+    async def copy(source: asyncio.StreamReader, to: asyncio.StreamWriter, connection: int = -1) -> None:
+        with suppress(OSError):
+            while data := await source.read(512):
+                to.write(data)
+                await to.drain()
+                if connection >= 0:
+                    brought[connection] += len(data)
+                if connection == 0 and brought[0] > after_bytes:
+                    break
+        to.transport.abort()
+
+    async def connected(client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        edge, to_edge = await asyncio.open_connection(*address.split(":"))
+        brought.append(0)
+        await asyncio.gather(copy(client, to_edge), copy(edge, to_client, len(brought) - 1))
+
+    async with await asyncio.start_server(connected, "127.0.0.1", 0) as server:
+        yield ":".join(map(str, server.sockets[0].getsockname())), brought
+
+
+async def test_the_program_that_the_readme_shows_survives_a_broken_connection(mesh: Any) -> None:
+    async with wire_that_breaks(mesh.http.removeprefix("http://"), 2000) as (address, brought):
+        host, _, port = address.partition(":")
+        program = changed(
+            readme_blocks()[4],
+            edge=('"127.0.0.1", 8080', f'"{host}", {port}'),
+            text=("Where may I park?", COUNTING),
+            options=(
+                "TurnOptions(max_output_tokens=200)",
+                'TurnOptions(model="echo", reader_grace=timedelta(minutes=1))',
+            ),
+        )
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            f"from datetime import timedelta\n{program}",
+            env={**os.environ, "TOKEN": mesh.parley("token").stdout.strip()},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await asyncio.wait_for(process.communicate(), 60)
+    assert (process.returncode, out.decode()) == (0, WORDS), err.decode()
+    assert len(brought) == 2
+    assert min(brought) > 500
 
 
 async def test_a_browser_from_elsewhere_may_ask_first(rest: httpx.AsyncClient) -> None:

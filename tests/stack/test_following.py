@@ -5,11 +5,17 @@ import json
 import signal
 import time
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import pytest
 
+from parley.chat.v1.chat_service_pb2 import GetTurnRequest
 from parley.chat.v1.turn_pb2 import TurnState
+from parley_sdk.parley.chat.v1 import StartTurnRequest
 from stack import programs
+from stack.client.edge import find_edge
+from stack.client.following import Following
 from tests.chaos.fake_edge import FakeEdge, listening
 
 ANSWER = " ".join(str(number) for number in range(1, 41))
@@ -18,11 +24,16 @@ NOTE = "The connection to the mesh broke"
 AGAIN = "The answer starts again:"
 
 
-async def asking(address: str, folder: Path) -> asyncio.subprocess.Process:
-    """`parley ask` as somebody who is signed in at that edge."""
+def sign_in(address: str, folder: Path) -> None:
+    """At that edge, for the commands that use this folder."""
     (folder / "endpoints.json").write_text(json.dumps({"edge": {"http": f"http://{address}"}}))
     session = {"access_token": "a.b.c", "access_expires_at_s": time.time() + 3600, "refresh_token": "-"}
     (folder / "client-session.json").write_text(json.dumps(session))
+
+
+async def asking(address: str, folder: Path) -> asyncio.subprocess.Process:
+    """`parley ask` as somebody who is signed in at that edge."""
+    sign_in(address, folder)
     return await asyncio.create_subprocess_exec(
         programs.script("parley"),
         "ask",
@@ -70,8 +81,42 @@ async def test_ctrl_c_stops_the_turn(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, err = await asyncio.wait_for(process.communicate(), 30)
         assert edge.states == [TurnState.TURN_STATE_CANCELLED]
-    assert process.returncode == 130
-    assert b"Traceback" not in err
+    assert (process.returncode, err.decode()) == (130, "Stopped; the words so far are kept.\n")
+
+
+async def test_a_turn_that_others_stopped_says_why(tmp_path: Path) -> None:
+    status, out, err = await asked(FakeEdge("stopped for no reason", breaks=0.0, rewinds=0.0), tmp_path)
+    assert (status, out.splitlines()[0]) == (1, "1 2 3 4 5 6 7")
+    assert "was stopped, for nobody read it; the words so far are kept" in err
+
+
+class SilentTurn(FakeEdge):
+    """Its turn says seven words, and is stopped when it was looked at twice."""
+
+    def __init__(self) -> None:
+        super().__init__("waits for the stop", breaks=0.0, rewinds=0.0)
+        self.looks = 0
+
+    async def GetTurn(self, request: GetTurnRequest, context: Any) -> Any:
+        self.looks += 1
+        if self.looks == 2:
+            await self.CancelTurn(request, context)
+        return await super().GetTurn(request, context)
+
+
+async def test_a_turn_that_is_silent_is_no_broken_connection(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    silent = SilentTurn()
+    async with listening(silent) as address:
+        sign_in(address, tmp_path)
+        conversation = (await silent.CreateConversation(None, None)).conversation
+        request = StartTurnRequest(request_id=str(uuid4()), conversation_id=conversation.id, text=QUESTION)
+        following = Following(find_edge(tmp_path, None), request, silence_s=1.0)
+        events = [event async for event in following.events()]
+    assert "".join(event.text_delta.text for event in events if event.text_delta) == "1 2 3 4 5 6 7"
+    assert events[-1].cancelled is not None
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("flaw", ["resume is refused"])

@@ -46,6 +46,7 @@ class Database:
             max_size=self._max_connections,
             command_timeout=_STATEMENT_TIMEOUT_S,
             init=_use_jsonb,
+            reset=_keep,
         )
         return self
 
@@ -110,3 +111,7 @@ def _unavailable() -> Unavailable:
 
 async def _use_jsonb(connection: asyncpg.Connection) -> None:
     await connection.set_type_codec("jsonb", encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
+
+
+async def _keep(connection: asyncpg.Connection) -> None:
+    """Nothing to put back: no statement of ours changes a session, and asking for it is a round trip of its own."""

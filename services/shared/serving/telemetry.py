@@ -61,6 +61,12 @@ def set_up(service: str) -> None:
         trace.set_tracer_provider(provider)
 
 
+def shut_down() -> None:
+    """Send the spans that wait."""
+    if isinstance(provider := trace.get_tracer_provider(), TracerProvider):
+        provider.shutdown()
+
+
 def tracing() -> bool:
     """Whether spans are exported."""
     return bool(os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"))

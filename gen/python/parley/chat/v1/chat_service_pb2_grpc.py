@@ -26,7 +26,11 @@ if _version_not_supported:
 
 
 class ChatServiceStub:
-    """Turns: from a question to its finished answer.
+    """Turns: from a question to its finished answer. A turn runs beside the calls that read it, and outlives them. Somebody
+    else's turn is TURN_NOT_FOUND, like one that never was.
+    Every method may also refuse with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, INVALID_FIELD, MALFORMED_REQUEST,
+    REQUEST_TOO_LARGE, RATE_LIMITED, RECORD_UNAVAILABLE, SERVICE_UNAVAILABLE (a stream that breaks off with it goes on by
+    ResumeTurn), DEADLINE_EXCEEDED.
     """
 
     def __init__(self, channel):
@@ -63,38 +67,44 @@ class ChatServiceStub:
 
 
 class ChatServiceServicer:
-    """Turns: from a question to its finished answer.
+    """Turns: from a question to its finished answer. A turn runs beside the calls that read it, and outlives them. Somebody
+    else's turn is TURN_NOT_FOUND, like one that never was.
+    Every method may also refuse with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, INVALID_FIELD, MALFORMED_REQUEST,
+    REQUEST_TOO_LARGE, RATE_LIMITED, RECORD_UNAVAILABLE, SERVICE_UNAVAILABLE (a stream that breaks off with it goes on by
+    ResumeTurn), DEADLINE_EXCEEDED.
     """
 
     def StartTurn(self, request, context):
-        """Asks a question and streams the answer as it is made. A repeat of request_id with the same content
-        joins the turn from its first event; one that failed before its first word is tried again, under the same id.
+        """Asks a question and streams the answer as it is made. A repeat of request_id with the same content joins the turn
+        from its first event; one that failed before its first word is tried again, under the same id; once the events are
+        gone, a day after its end, the repeat gets `started`, `usage` and the end.
         Ending the call does not end the turn: ResumeTurn goes on with it, CancelTurn stops it. Without any reader for
         TurnOptions.reader_grace, or past its deadline, it is cancelled.
-        Refusals: INVALID_FIELD, TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, CONVERSATION_NOT_FOUND, REQUEST_ID_REUSED,
-        MODEL_UNKNOWN, PROMPT_TOO_LONG, MODEL_UNAVAILABLE, CONVERSATION_UNAVAILABLE,
-        TURN_NOT_FOUND (the turn to follow or replace), TOO_MANY_TURNS, TOO_MANY_READERS, RECORD_UNAVAILABLE,
-        SERVICE_UNAVAILABLE, MALFORMED_REQUEST, RATE_LIMITED, DEADLINE_EXCEEDED.
+        A turn that fails says so in its last event, and ends the call with the same reason.
+        Refusals: CONVERSATION_NOT_FOUND, REQUEST_ID_REUSED, MODEL_UNKNOWN, PROMPT_TOO_LONG,
+        TURN_NOT_FOUND (the turn to follow or replace), TOO_MANY_TURNS, TOO_MANY_READERS, CONVERSATION_UNAVAILABLE,
+        MODEL_UNAVAILABLE, TURN_LOG_UNAVAILABLE and TURN_NOT_RESUMABLE (of a turn that the call joins),
+        TURN_ALREADY_CLOSED (the conversation has another answer to the turn).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResumeTurn(self, request, context):
-        """Streams a turn's events after a number, on any replica, also after its end: those that are in the log, then each
-        new one as it comes.
-        Refusals: INVALID_FIELD, TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TURN_NOT_FOUND, TURN_NOT_RESUMABLE,
-        SEQUENCE_BEYOND_LOG, TOO_MANY_READERS, MODEL_UNAVAILABLE (how the turn failed), RECORD_UNAVAILABLE,
-        SERVICE_UNAVAILABLE, MALFORMED_REQUEST, RATE_LIMITED, DEADLINE_EXCEEDED.
+        """Streams a turn's events after a number, on any replica, also for a day after its end: those that are in the log,
+        then each new one as it comes. A turn that fails, or has failed, ends the call with its reason.
+        Refusals: TURN_NOT_FOUND, TURN_NOT_RESUMABLE, SEQUENCE_BEYOND_LOG, TURN_LOG_UNAVAILABLE, TOO_MANY_READERS; as the
+        turn failed: MODEL_UNAVAILABLE, PROMPT_TOO_LONG, CONVERSATION_NOT_FOUND, CONVERSATION_UNAVAILABLE,
+        TURN_ALREADY_CLOSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelTurn(self, request, context):
-        """Stops a turn, whoever runs it, and returns it ended. A turn that has ended already is returned as it is.
-        Refusals: INVALID_FIELD, TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TURN_NOT_FOUND, RECORD_UNAVAILABLE,
-        SERVICE_UNAVAILABLE, MALFORMED_REQUEST, RATE_LIMITED, DEADLINE_EXCEEDED (the wish is kept: the turn ends later).
+        """Stops a turn, whoever runs it, and returns it ended. A turn that has ended already is returned as it is. After
+        DEADLINE_EXCEEDED the wish is kept, and the turn ends later.
+        Refusals: TURN_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -102,17 +112,15 @@ class ChatServiceServicer:
 
     def GetTurn(self, request, context):
         """One turn of the caller.
-        Refusals: INVALID_FIELD, TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TURN_NOT_FOUND, RECORD_UNAVAILABLE,
-        SERVICE_UNAVAILABLE, MALFORMED_REQUEST, RATE_LIMITED, DEADLINE_EXCEEDED.
+        Refusals: TURN_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RateTurn(self, request, context):
-        """Says what the caller thinks of an answer; the last word counts.
-        Refusals: INVALID_FIELD, TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TURN_NOT_FOUND, RECORD_UNAVAILABLE,
-        SERVICE_UNAVAILABLE, MALFORMED_REQUEST, RATE_LIMITED, DEADLINE_EXCEEDED.
+        """Says what the caller thinks of an answer, also while it comes; the last word counts.
+        Refusals: TURN_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -155,7 +163,11 @@ def add_ChatServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ChatService:
-    """Turns: from a question to its finished answer.
+    """Turns: from a question to its finished answer. A turn runs beside the calls that read it, and outlives them. Somebody
+    else's turn is TURN_NOT_FOUND, like one that never was.
+    Every method may also refuse with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, INVALID_FIELD, MALFORMED_REQUEST,
+    REQUEST_TOO_LARGE, RATE_LIMITED, RECORD_UNAVAILABLE, SERVICE_UNAVAILABLE (a stream that breaks off with it goes on by
+    ResumeTurn), DEADLINE_EXCEEDED.
     """
 
     @staticmethod

@@ -54,7 +54,7 @@ export type TurnEvent = Message<"parley.chat.v1.TurnEvent"> & {
     case: "started";
   } | {
     /**
-     * The passages that stand before the model; comes before any text.
+     * The passages that stand before the model; comes before any text, and again after `rewound`.
      *
      * @generated from field: parley.chat.v1.TurnSources sources = 4;
      */
@@ -70,7 +70,7 @@ export type TurnEvent = Message<"parley.chat.v1.TurnEvent"> & {
     case: "textDelta";
   } | {
     /**
-     * The model's work; comes once, before the end.
+     * The model's work; comes last but one.
      *
      * @generated from field: parley.session.v1.Usage usage = 6;
      */
@@ -86,7 +86,7 @@ export type TurnEvent = Message<"parley.chat.v1.TurnEvent"> & {
     case: "completed";
   } | {
     /**
-     * The turn ended without a whole answer; a last step.
+     * The turn ended without a whole answer; a last step, after which the call ends with the same reason.
      *
      * @generated from field: parley.chat.v1.TurnFailure failed = 8;
      */

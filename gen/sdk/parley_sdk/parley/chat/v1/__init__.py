@@ -669,7 +669,7 @@ class TurnEvent(betterproto2.Message):
 
     sources: "TurnSources | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True, group="event")
     """
-    The passages that stand before the model; comes before any text.
+    The passages that stand before the model; comes before any text, and again after `rewound`.
     """
 
     text_delta: "TextDelta | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True, group="event")
@@ -681,7 +681,7 @@ class TurnEvent(betterproto2.Message):
         6, betterproto2.TYPE_MESSAGE, optional=True, group="event"
     )
     """
-    The model's work; comes once, before the end.
+    The model's work; comes last but one.
     """
 
     completed: "TurnCompletion | None" = betterproto2.field(7, betterproto2.TYPE_MESSAGE, optional=True, group="event")
@@ -691,7 +691,7 @@ class TurnEvent(betterproto2.Message):
 
     failed: "TurnFailure | None" = betterproto2.field(8, betterproto2.TYPE_MESSAGE, optional=True, group="event")
     """
-    The turn ended without a whole answer; a last step.
+    The turn ended without a whole answer; a last step, after which the call ends with the same reason.
     """
 
     cancelled: "TurnCancellation | None" = betterproto2.field(
@@ -909,7 +909,11 @@ default_message_pool.register_message("parley.chat.v1", "TurnStarted", TurnStart
 
 class ChatServiceStub(betterproto2_grpclib.ServiceStub):
     """
-    Turns: from a question to its finished answer.
+    Turns: from a question to its finished answer. A turn runs beside the calls that read it, and outlives them. Somebody
+    else's turn is TURN_NOT_FOUND, like one that never was.
+    Every method may also refuse with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, INVALID_FIELD, MALFORMED_REQUEST,
+    REQUEST_TOO_LARGE, RATE_LIMITED, RECORD_UNAVAILABLE, SERVICE_UNAVAILABLE (a stream that breaks off with it goes on by
+    ResumeTurn), DEADLINE_EXCEEDED.
     """
 
     async def start_turn(
@@ -921,14 +925,16 @@ class ChatServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "AsyncIterator[StartTurnResponse]":
         """
-        Asks a question and streams the answer as it is made. A repeat of request_id with the same content
-        joins the turn from its first event; one that failed before its first word is tried again, under the same id.
+        Asks a question and streams the answer as it is made. A repeat of request_id with the same content joins the turn
+        from its first event; one that failed before its first word is tried again, under the same id; once the events are
+        gone, a day after its end, the repeat gets `started`, `usage` and the end.
         Ending the call does not end the turn: ResumeTurn goes on with it, CancelTurn stops it. Without any reader for
         TurnOptions.reader_grace, or past its deadline, it is cancelled.
-        Refusals: INVALID_FIELD, TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, CONVERSATION_NOT_FOUND, REQUEST_ID_REUSED,
-        MODEL_UNKNOWN, PROMPT_TOO_LONG, MODEL_UNAVAILABLE, CONVERSATION_UNAVAILABLE,
-        TURN_NOT_FOUND (the turn to follow or replace), TOO_MANY_TURNS, TOO_MANY_READERS, RECORD_UNAVAILABLE,
-        SERVICE_UNAVAILABLE, MALFORMED_REQUEST, RATE_LIMITED, DEADLINE_EXCEEDED.
+        A turn that fails says so in its last event, and ends the call with the same reason.
+        Refusals: CONVERSATION_NOT_FOUND, REQUEST_ID_REUSED, MODEL_UNKNOWN, PROMPT_TOO_LONG,
+        TURN_NOT_FOUND (the turn to follow or replace), TOO_MANY_TURNS, TOO_MANY_READERS, CONVERSATION_UNAVAILABLE,
+        MODEL_UNAVAILABLE, TURN_LOG_UNAVAILABLE and TURN_NOT_RESUMABLE (of a turn that the call joins),
+        TURN_ALREADY_CLOSED (the conversation has another answer to the turn).
         """
 
         async for response in self._unary_stream(
@@ -950,11 +956,11 @@ class ChatServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "AsyncIterator[ResumeTurnResponse]":
         """
-        Streams a turn's events after a number, on any replica, also after its end: those that are in the log, then each
-        new one as it comes.
-        Refusals: INVALID_FIELD, TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TURN_NOT_FOUND, TURN_NOT_RESUMABLE,
-        SEQUENCE_BEYOND_LOG, TOO_MANY_READERS, MODEL_UNAVAILABLE (how the turn failed), RECORD_UNAVAILABLE,
-        SERVICE_UNAVAILABLE, MALFORMED_REQUEST, RATE_LIMITED, DEADLINE_EXCEEDED.
+        Streams a turn's events after a number, on any replica, also for a day after its end: those that are in the log,
+        then each new one as it comes. A turn that fails, or has failed, ends the call with its reason.
+        Refusals: TURN_NOT_FOUND, TURN_NOT_RESUMABLE, SEQUENCE_BEYOND_LOG, TURN_LOG_UNAVAILABLE, TOO_MANY_READERS; as the
+        turn failed: MODEL_UNAVAILABLE, PROMPT_TOO_LONG, CONVERSATION_NOT_FOUND, CONVERSATION_UNAVAILABLE,
+        TURN_ALREADY_CLOSED.
         """
 
         async for response in self._unary_stream(
@@ -976,9 +982,9 @@ class ChatServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "CancelTurnResponse":
         """
-        Stops a turn, whoever runs it, and returns it ended. A turn that has ended already is returned as it is.
-        Refusals: INVALID_FIELD, TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TURN_NOT_FOUND, RECORD_UNAVAILABLE,
-        SERVICE_UNAVAILABLE, MALFORMED_REQUEST, RATE_LIMITED, DEADLINE_EXCEEDED (the wish is kept: the turn ends later).
+        Stops a turn, whoever runs it, and returns it ended. A turn that has ended already is returned as it is. After
+        DEADLINE_EXCEEDED the wish is kept, and the turn ends later.
+        Refusals: TURN_NOT_FOUND.
         """
 
         return await self._unary_unary(
@@ -1000,8 +1006,7 @@ class ChatServiceStub(betterproto2_grpclib.ServiceStub):
     ) -> "GetTurnResponse":
         """
         One turn of the caller.
-        Refusals: INVALID_FIELD, TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TURN_NOT_FOUND, RECORD_UNAVAILABLE,
-        SERVICE_UNAVAILABLE, MALFORMED_REQUEST, RATE_LIMITED, DEADLINE_EXCEEDED.
+        Refusals: TURN_NOT_FOUND.
         """
 
         return await self._unary_unary(
@@ -1022,9 +1027,8 @@ class ChatServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "RateTurnResponse":
         """
-        Says what the caller thinks of an answer; the last word counts.
-        Refusals: INVALID_FIELD, TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TURN_NOT_FOUND, RECORD_UNAVAILABLE,
-        SERVICE_UNAVAILABLE, MALFORMED_REQUEST, RATE_LIMITED, DEADLINE_EXCEEDED.
+        Says what the caller thinks of an answer, also while it comes; the last word counts.
+        Refusals: TURN_NOT_FOUND.
         """
 
         return await self._unary_unary(
