@@ -107,18 +107,24 @@ class Answer:
         means: Means,
         found: Recovered,
         interval_s: Callable[[], float],
+        *,
+        patient: bool,
     ) -> None:
-        """`interval_s` says how long words are gathered just now."""
+        """`interval_s` says how long words are gathered just now.
+
+        `patient`: readers may have seen words, so session and the model are waited for.
+        """
         self._turn = turn
         self._live = live
         self._journal = journal
         self._means = means
         self._found = found
         self._interval_s = interval_s
+        self._patient = patient
         self._words = Words(found.text, found.usage)
         self._passages = found.sources.passages if found.sources else ()
         self.opened = found.started  # there is something to end
-        self._first_text_time: datetime | None = None
+        self._first_text_time = found.first_text_time
         self._until_s = asyncio.get_running_loop().time() + turn.time_left_s
 
     async def run(self) -> None:
@@ -142,33 +148,22 @@ class Answer:
     async def _answer(self) -> End:
         if self._found.rewind:
             await self._rewind()
-        if self.opened:
-            history, sources = await self._open_again()
-        else:
-            history, sources = await self._open()
-        return self._stopped() or await self._speak(history, sources)
-
-    async def _open(self) -> tuple[Sequence[Message], Sources]:
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                searching = tasks.create_task(self._search())
-                history = await self._means.conversations.open_turn(self._turn)
-                self.opened = True
-                await self._journal.write(self._started())
-        except ExceptionGroup as group:
-            raise group.exceptions[0] from None
-        return history, searching.result()
-
-    async def _open_again(self) -> tuple[Sequence[Message], Sources]:
-        """The same for a turn that readers have seen: who is away is waited for, and its sources stay as they are."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 searching = tasks.create_task(self._search_again(self._found.sources))
-                opening = lambda: self._means.conversations.open_turn(self._turn)  # noqa: E731
-                history = await self._patiently(opening, self._until_s)
+                history = await self._open()
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
-        return history, searching.result()
+        return self._stopped() or await self._speak(history, searching.result())
+
+    async def _open(self) -> Sequence[Message]:
+        """What was said before; from here on, the question is saved."""
+        opening = lambda: self._means.conversations.open_turn(self._turn)  # noqa: E731
+        history = await (self._patiently(opening, self._until_s) if self._patient else opening())
+        if not self.opened:
+            self.opened = True
+            await self._journal.write(self._started())
+        return history
 
     async def _search(self) -> Sources:
         if not self._turn.question.search:
@@ -200,11 +195,10 @@ class Answer:
         if not self._live.entries:
             await self._journal.write(self._started())
         await self._journal.write(Rewound(), sequence=self._turn.runs * REWOUND_STEP)
-        self.opened = True
 
     def _started(self) -> Started:
-        question, resumable = self._turn.question, not self._journal.behind
-        return Started(question.conversation_id, self._turn.model, self._means.clock(), resumable)
+        turn = self._turn
+        return Started(turn.question.conversation_id, turn.model, turn.create_time, not self._journal.behind)
 
     async def _speak(self, history: Sequence[Message], sources: Sources) -> End:
         """The model's words into the log, until it has finished or is stopped."""
@@ -218,7 +212,7 @@ class Answer:
             self._live,
             self._interval_s,
             until_s=self._until_s,
-            patient=self._found.started,  # readers may have seen words that were void since
+            patient=self._patient,
         )
         speaking = asyncio.create_task(speech.run())
         try:
@@ -232,13 +226,12 @@ class Answer:
 
     async def _write_words(self) -> None:
         words, journal = self._words, self._journal
-        if text := await words.take():
-            await journal.write(TextDelta(text), note=notes.of_usage(words.usage))
-            if not self._found.text:
-                self._first_text_time = self._means.clock()
-                self._means.meter.first_words(self._turn.model, self._live.age_s)
+        if not self._found.text and (text := await words.take()):
+            self._first_text_time = self._means.clock()
+            await journal.write(TextDelta(text), note=notes.of_words(words.usage, self._first_text_time))
+            self._means.meter.first_words(self._turn.model, self._live.age_s)
         while text := await words.take(self._interval_s()):
-            await journal.write(TextDelta(text), note=notes.of_usage(words.usage))
+            await journal.write(TextDelta(text), note=notes.of_words(words.usage))
 
     async def _close(self, end: End) -> None:
         text, usage = self._words.text, self._words.usage

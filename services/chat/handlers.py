@@ -20,8 +20,9 @@ from parley.chat.v1.chat_service_pb2 import (
 )
 from parley.chat.v1.chat_service_pb2_grpc import ChatServiceServicer
 from services.chat import wire
-from services.chat.turn import Asker, Rating, TurnRecord
-from services.chat.turns import Reading, Turns, turn_not_found
+from services.chat.reading import Reading
+from services.chat.turn import Asker, Rating, TurnRecord, turn_not_found
+from services.chat.turns import Turns
 from services.shared.serving.identity import caller_of
 
 

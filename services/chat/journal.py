@@ -4,6 +4,10 @@ Nothing is shown before the log has it, or before the record says that the end o
 takes the turn over knows whether readers may have seen more than the log holds; then it must rewind. While the log
 can't be reached the turn goes on from memory, and all that is missing is written as soon as it is back. Entries keep
 the bytes and the number that they were given first, so writing one again never makes two.
+
+A store that was started anew may have lost what kept an older run out: before it is written to, the record is asked
+whose the turn is. And a run that goes on where an older one stopped owns the next number only once the log has it: if
+it can't write there at once, it must rewind.
 """
 
 import asyncio
@@ -31,14 +35,17 @@ class LogMarks(Protocol):
 class Journal:
     """Writes one turn while this replica runs it: one writer at a time."""
 
-    def __init__(self, turn: Turn, live: LiveTurn, log: TurnLog, marks: LogMarks, encode: Encode) -> None:
-        """`live` keeps all entries of the turn so far."""
+    def __init__(
+        self, turn: Turn, live: LiveTurn, log: TurnLog, marks: LogMarks, encode: Encode, *, alone: bool
+    ) -> None:
+        """`live` keeps all entries of the turn so far. `alone`: no other run gives out the numbers of this one."""
         self._turn = turn
         self._live = live
         self._log = log
         self._marks = marks
         self._encode = encode
         self._marked = turn.log_incarnation
+        self._alone = alone
         self._behind = False
         self._healing: asyncio.Task[None] | None = None
         self._writing = asyncio.Lock()
@@ -50,7 +57,7 @@ class Journal:
         return self._behind
 
     async def begin(self) -> None:
-        """Start with an empty log; without the log if it can't be reached."""
+        """Get ready for the first event; without the log if it can't be reached."""
         try:
             await self._log.begin(self._turn.id)
         except Unavailable:
@@ -65,6 +72,7 @@ class Journal:
             entries = self._numbered(events, sequence or after + 1, note)
             if not self._behind:
                 await self._log_or_admit(after, entries)
+                self._alone = True
             self._live.deliver(entries)
 
     async def end(self, *events: Event) -> None:
@@ -74,7 +82,7 @@ class Journal:
             entries = self._numbered(events, after + 1, "")
             if not self._behind:
                 try:
-                    await self._append(after, entries)
+                    await self._append(after, entries, self._marked)
                 except Unavailable:
                     self._fall_behind()
                 except TurnTaken:  # the record knows the end, and everybody gets it from there
@@ -97,8 +105,9 @@ class Journal:
     async def _log_or_admit(self, after: int, entries: Sequence[Entry]) -> None:
         while True:
             try:
-                await self._append(after, entries)
-                await self._mark(self._log.incarnation)
+                if self._log.incarnation != self._marked:
+                    await self._mark_alone()
+                await self._mark(await self._append(after, entries, self._marked))
             except Unavailable:
                 with suppress(Unavailable):
                     await self._admit_behind()
@@ -107,12 +116,13 @@ class Journal:
             else:
                 return
 
-    async def _append(self, after: int, entries: Sequence[Entry]) -> None:
+    async def _append(self, after: int, entries: Sequence[Entry], incarnation: str | None) -> str | None:
+        turn_id = self._turn.id
         try:
-            await self._log.append(self._turn.id, after, entries)
+            return await self._log.append(turn_id, after, entries, incarnation=incarnation)
         except LogBehind as behind:
             missing = [entry for entry in self._live.entries if entry.sequence > behind.last]
-            await self._log.append(self._turn.id, behind.last, [*missing, *entries])
+            return await self._log.append(turn_id, behind.last, [*missing, *entries], incarnation=incarnation)
 
     async def _mark(self, incarnation: str | None) -> None:
         if incarnation != self._marked:
@@ -120,8 +130,13 @@ class Journal:
                 raise TurnTaken(str(self._turn.id))
             self._marked = incarnation
 
-    async def _admit_behind(self) -> None:
+    async def _mark_alone(self) -> None:
+        if not self._alone:
+            raise TurnTaken(str(self._turn.id))
         await self._mark(None)
+
+    async def _admit_behind(self) -> None:
+        await self._mark_alone()
         self._fall_behind()
 
     def _fall_behind(self) -> None:
@@ -134,9 +149,9 @@ class Journal:
             try:
                 await self._catch_up()
                 async with self._writing:
-                    await self._catch_up()
+                    incarnation = await self._catch_up()
                     if not self._live.over:
-                        await self._mark(self._log.incarnation)
+                        await self._mark(incarnation)
                     self._behind = False
             except Unavailable:
                 continue
@@ -144,8 +159,10 @@ class Journal:
                 self._lost = taken
                 return
 
-    async def _catch_up(self) -> None:
+    async def _catch_up(self) -> str | None:
+        incarnation = self._log.incarnation
         last = await self._log.last(self._turn.id)
         number = last.sequence if last else 0
         if missing := [entry for entry in self._live.entries if entry.sequence > number]:
-            await self._append(number, missing)
+            return await self._append(number, missing, None)
+        return incarnation

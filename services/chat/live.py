@@ -32,12 +32,15 @@ class TurnLog(Protocol):
         """Names the life of the store since it last started, which may have lost the ends of logs; None: not known."""
 
     async def begin(self, turn_id: UUID) -> None:
-        """Make the log empty."""
+        """Get ready for the first entry of a turn."""
 
-    async def append(self, turn_id: UUID, after: int, entries: Sequence[Entry]) -> None:
+    async def append(
+        self, turn_id: UUID, after: int, entries: Sequence[Entry], *, incarnation: str | None = None
+    ) -> str | None:
         """Write entries where the log ends with the number `after`; done when they can be read.
 
-        Raises LogBehind, or TurnTaken.
+        Of what stands before a Rewound, the log keeps the first entry alone. Raises LogBehind, or TurnTaken, and
+        Unavailable also in another incarnation than the given one; returns the one that it was done in.
         """
 
     async def read(self, turn_id: UUID, after: int, *, wait_s: float = 0) -> list[Entry]:
@@ -103,6 +106,11 @@ class LiveTurn:
         self._news = asyncio.Event()
 
     @property
+    def refused(self) -> bool:
+        """Whether the readers' calls end by an error."""
+        return self._error is not None
+
+    @property
     def age_s(self) -> float:
         """Seconds since the turn was asked for, or taken over, here."""
         return asyncio.get_running_loop().time() - self._began_s
@@ -117,24 +125,22 @@ class LiveTurn:
         if isinstance(event, Failed):
             self.refuse(refusal_of(event))
         elif isinstance(event, Completed | Cancelled):
-            self.over = True
+            self._finish()
         self._tell()
 
     def run_here(self, entries: Sequence[Entry], return_s: float) -> None:
         """From now on the turn runs here; `entries` are all that there are. Readers get `return_s` to come back."""
         self.runs_here = True
-        self.entries = []
+        self.entries, self.last = [], 0
         if entries:
             self.deliver(entries)
-        if self._absence:  # of a run before this one
-            self._absence.cancel()
-        if not self.readers:
-            self._absence = asyncio.create_task(self._stop_unread(max(return_s, self.reader_grace_s)))
+        if not (self.readers or self.over):
+            self._stop_unless_read(max(return_s, self.reader_grace_s))
 
     def refuse(self, error: Exception) -> None:
         """Nothing more comes: readers get `error` after the entries there are."""
-        self.over = True
         self._error = error
+        self._finish()
         self._tell()
 
     def stop(self, cause: CancellationCause | None, ago_s: float = 0.0) -> None:
@@ -149,25 +155,24 @@ class LiveTurn:
         assert self.wish
         return self.wish
 
-    async def begun(self, within_s: float) -> None:
-        """Wait, at most so long, for the first entry or a refusal."""
+    async def reaches(self, sequence: int, within_s: float) -> bool:
+        """Whether so high a number was given out, or is within the time, as when the turn is about to be rewound."""
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
-                while not (self.last or self.over):
+                while self.last < sequence and not self.over:
                     await self._news.wait()
+        return self.last >= sequence
 
     def join(self) -> None:
         """One more reader."""
         self.readers += 1
-        if self._absence:
-            self._absence.cancel()
-            self._absence = None
+        self._forget_absence()
 
     def leave(self) -> None:
         """One reader less."""
         self.readers -= 1
         if self.readers == 0 and self.runs_here and not self.over:
-            self._absence = asyncio.create_task(self._stop_unread(self.reader_grace_s))
+            self._stop_unless_read(self.reader_grace_s)
 
     async def follow(self, after: int = 0) -> AsyncIterator[Entry]:
         """Every entry after a number, as it comes, to the last; then raises the refusal of a turn that failed."""
@@ -191,13 +196,28 @@ class LiveTurn:
             return page
         raise Unavailable(Reason.TURN_LOG_UNAVAILABLE, "The beginning of this answer is lost; read the conversation.")
 
+    def _finish(self) -> None:
+        self.over = True
+        self._forget_absence()
+
+    def _forget_absence(self) -> None:
+        if self._absence:
+            self._absence.cancel()
+            self._absence = None
+
+    def _stop_unless_read(self, grace_s: float) -> None:
+        self._forget_absence()
+        self._absence = asyncio.create_task(self._stop_unread(grace_s))
+
     async def _stop_unread(self, grace_s: float) -> None:
-        pause_s = grace_s
+        clock = asyncio.get_running_loop().time
+        until_s = clock() + grace_s
         while True:
-            await asyncio.sleep(pause_s)
-            if self.over or not await self._is_read_elsewhere():
+            await asyncio.sleep(min(max(0.0, until_s - clock()), _LOOK_S))
+            if await self._is_read_elsewhere():
+                until_s = clock() + max(grace_s, _LOOK_S)
+            elif clock() >= until_s:
                 break
-            pause_s = max(grace_s, _LOOK_S)
         self.stop(CancellationCause.NO_READER)
 
     async def _is_read_elsewhere(self) -> bool:

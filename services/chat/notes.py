@@ -1,22 +1,26 @@
 """The notes beside entries of a turn's log, for a replica that takes the turn over.
 
-Beside words stands the model's work so far. Beside `usage` stands how the turn is about to end: who finds it has only
-to save the words and end the turn in just that way, so that two replicas can't end it differently.
+Beside words stands the model's work so far, and beside the first ones when they came. Beside `usage` stands how the
+turn is about to end: who finds it has only to save the words and end the turn in just that way, so that two replicas
+can't end it differently.
 """
 
 import json
+from datetime import datetime
 
 from services.chat.turn import CancellationCause, Cancelled, Completed, End, Failed, FinishReason, Usage
 from services.shared.errors import Reason
 
 
-def of_usage(usage: Usage) -> str:
-    return f"{usage.prompt_tokens} {usage.completion_tokens}"
+def of_words(usage: Usage, first_text_time: datetime | None = None) -> str:
+    note = f"{usage.prompt_tokens} {usage.completion_tokens}"
+    return f"{note} {first_text_time.isoformat()}" if first_text_time else note
 
 
-def usage_in(note: str) -> Usage:
-    prompt_tokens, completion_tokens = note.split()
-    return Usage(int(prompt_tokens), int(completion_tokens))
+def in_words(note: str) -> tuple[Usage, datetime | None]:
+    prompt_tokens, completion_tokens, *times = note.split()
+    usage = Usage(int(prompt_tokens), int(completion_tokens))
+    return usage, datetime.fromisoformat(times[0]) if times else None
 
 
 def of_end(end: End) -> str:

@@ -77,17 +77,19 @@ class Ownership:
 
     async def beat(self) -> None:
         """Renew the lease, take what nobody runs, learn what is to stop."""
-        for turn_id, ago_s in await self._leases.wishes():  # first: somebody waits for these
-            self._turns.stop(turn_id, CancellationCause.REQUESTED, ago_s)
+        await self._heed_wishes()  # first: somebody waits for these
         now_s = asyncio.get_running_loop().time()
         unbroken = now_s - self._renewed_s < self._lease_s
         if not self._stopping:
             await self._leases.renew(self._lease_s)
             self._renewed_s = now_s
         if unbroken and not self._stopping:
-            for turn in await self._leases.take_over(self._turns.runs, _AT_ONCE):
+            taken = await self._leases.take_over(self._turns.runs, _AT_ONCE)
+            for turn in taken:
                 _log.info("took a turn over", extra={"facts": {"turn_id": turn.id, "run": turn.runs}})
                 self._turns.go_on(turn)
+            if taken:
+                await self._heed_wishes()
 
     async def drain(self, grace_s: float) -> None:
         """Let running turns finish, then hand the others over while their readers are still there to hear of it.
@@ -101,6 +103,10 @@ class Ownership:
         with suppress(Unavailable):
             await self._leases.retire()
         self._turns.send_on()
+
+    async def _heed_wishes(self) -> None:
+        for turn_id, ago_s in await self._leases.wishes():
+            self._turns.stop(turn_id, CancellationCause.REQUESTED, ago_s)
 
     async def _has_others(self) -> bool:
         try:

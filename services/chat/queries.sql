@@ -2,40 +2,37 @@
 
 -- name: claim
 -- Of simultaneous copies one inserts; the others get the row as it then stands. A turn that failed with nothing saved
--- passes to this run: whose run_id comes back has the turn. No row: the user has as many running turns as allowed.
+-- passes to this run, its log not to be believed: whose run_id comes back has the turn. No row: the user has as many
+-- running turns as allowed.
 INSERT INTO turns (
     tenant_id, id, user_id, request_id, content_digest, conversation_id, model, run_id, deadline_time,
     replica_id, log_incarnation, question, token
 )
 SELECT $1, $2, $3, $4, $5, $6, $7, $8, now() + make_interval(secs => $9), $10, $11, $12, $13
-WHERE (SELECT count(*) FROM turns WHERE tenant_id = $1 AND user_id = $3 AND state = 'running') < $14
-    OR EXISTS (SELECT FROM turns WHERE tenant_id = $1 AND user_id = $3 AND request_id = $4)
+WHERE may_claim($1, $3, $4, $5, $14)
 ON CONFLICT (tenant_id, user_id, request_id) DO UPDATE SET
     (
-        state, run_id, run_time, replica_id, log_incarnation, question, token, model, failure_reason, deadline_time,
-        cancel_request_time
+        state, run_id, runs, run_time, replica_id, log_incarnation, question, token, model, deadline_time,
+        cancel_request_time, first_text_time
     ) = (
         SELECT tried.* FROM (
-            SELECT 'running', excluded.run_id, now(), excluded.replica_id, excluded.log_incarnation, excluded.question,
-                excluded.token, excluded.model, turns.failure_reason, excluded.deadline_time, NULL::timestamptz
+            SELECT 'running', excluded.run_id, turns.runs + 1, now(), excluded.replica_id, NULL, excluded.question,
+                excluded.token, excluded.model, excluded.deadline_time, NULL::timestamptz, NULL::timestamptz
             WHERE turns.content_digest = excluded.content_digest
                 AND turns.message_id IS NULL AND turns.state = 'failed'
             UNION ALL
-            SELECT turns.state, turns.run_id, turns.run_time, turns.replica_id, turns.log_incarnation, turns.question,
-                turns.token, turns.model, turns.failure_reason, turns.deadline_time, turns.cancel_request_time
+            SELECT turns.state, turns.run_id, turns.runs, turns.run_time, turns.replica_id, turns.log_incarnation,
+                turns.question, turns.token, turns.model, turns.deadline_time, turns.cancel_request_time,
+                turns.first_text_time
             WHERE turns.content_digest <> excluded.content_digest
                 OR turns.message_id IS NOT NULL OR turns.state <> 'failed'
         ) AS tried
     )
-RETURNING id, run_id = $8 AS ours, content_digest = $5 AS same_content;
+RETURNING id AS turn_id, run_id = $8 AS ours, content_digest = $5 AS same_content, runs, create_time,
+    log_incarnation;
 
 -- name: release
-WITH failed_again AS (
-    UPDATE turns SET state = 'failed', question = NULL, token = NULL
-    WHERE tenant_id = $1 AND id = $2 AND run_id = $3 AND state = 'running' AND failure_reason IS NOT NULL
-)
-DELETE FROM turns
-WHERE tenant_id = $1 AND id = $2 AND run_id = $3 AND state = 'running' AND failure_reason IS NULL;
+DELETE FROM turns WHERE tenant_id = $1 AND id = $2 AND run_id = $3 AND state = 'running';
 
 -- name: mark_log
 UPDATE turns SET log_incarnation = $4
@@ -110,14 +107,14 @@ WHERE state = 'running' AND (tenant_id, id) IN (
     END
     LIMIT $3 FOR UPDATE SKIP LOCKED
 )
-RETURNING tenant_id, user_id, id, run_id, request_id, conversation_id, model, question, token, runs, log_incarnation,
-    extract(epoch FROM deadline_time - now())::float8 AS time_left_s;
+RETURNING tenant_id, user_id, id, run_id, request_id, conversation_id, model, question, token, create_time, runs,
+    log_incarnation, extract(epoch FROM deadline_time - now())::float8 AS time_left_s;
 
 -- name: retake
 UPDATE turns SET run_id = gen_random_uuid(), runs = runs + 1, run_time = now(), log_incarnation = NULL
 WHERE tenant_id = $1 AND id = $2 AND run_id = $3 AND state = 'running'
-RETURNING tenant_id, user_id, id, run_id, request_id, conversation_id, model, question, token, runs, log_incarnation,
-    extract(epoch FROM deadline_time - now())::float8 AS time_left_s;
+RETURNING tenant_id, user_id, id, run_id, request_id, conversation_id, model, question, token, create_time, runs,
+    log_incarnation, extract(epoch FROM deadline_time - now())::float8 AS time_left_s;
 
 -- name: wishes
 SELECT id, extract(epoch FROM now() - cancel_request_time)::float8 AS ago_s

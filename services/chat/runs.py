@@ -46,7 +46,7 @@ class Runs:
         self._tasks: dict[UUID, asyncio.Task[None]] = {}  # by turn
 
     def begin(self, turn: Turn, live: LiveTurn, *, taken_over: bool) -> None:
-        """Run a turn that this replica has claimed, new or `taken_over`, for the readers of `live`."""
+        """Run a turn that this replica has claimed, as its request's or `taken_over`, for the readers of `live`."""
         self.ids.add(turn.run_id)
         task = asyncio.create_task(self._run(turn, live, taken_over, self._tasks.get(turn.id)))
         self._tasks[turn.id] = task
@@ -100,14 +100,15 @@ class Runs:
         return self._means.pace.interval_s(len(self.ids))
 
     async def _answer(self, turn: Turn, live: LiveTurn, taken_over: bool) -> None:
-        journal = Journal(turn, live, self._log, self._records, self._encode)
         found = Recovered()
-        if taken_over:
+        if turn.runs > 1:
             found, entries = await recover(turn, self._log)
             live.run_here(entries, _RETURN_S)
-        answer = Answer(turn, live, journal, self._means, found, self._interval_s)
+        alone = turn.runs == 1 or found.rewind
+        journal = Journal(turn, live, self._log, self._records, self._encode, alone=alone)
+        answer = Answer(turn, live, journal, self._means, found, self._interval_s, patient=taken_over and found.started)
         try:
-            if not taken_over:
+            if alone:
                 await journal.begin()
             await answer.run()
             await journal.close(_HEALING_S)

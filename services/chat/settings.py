@@ -31,7 +31,7 @@ class Settings(ServingSettings):
     # The longest the model may speak.
     turn_deadline_s: float = 300.0
     # How long a turn goes on without any reader, unless its question says.
-    reader_grace_s: float = 0.0
+    reader_grace_s: float = 60.0
     # How long the end of a turn waits for session or the record to come back.
     patience_s: float = 30.0
     # How many running turns a user may have, over all replicas.

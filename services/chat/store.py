@@ -58,7 +58,7 @@ class StoredTurns:
             turn.asker.token,
             open_turns,
         )
-        return Claim(row["id"], ours=row["ours"], same_content=row["same_content"]) if row else None
+        return Claim(**row) if row else None
 
     async def release(self, turn: Turn) -> None:
         await self._database.one("release", *_run(turn))
@@ -162,6 +162,7 @@ def _turn(row: asyncpg.Record) -> Turn:
             **{**fields, "place": _place(fields["place"])},
         ),
         model=row["model"],
+        create_time=row["create_time"],
         time_left_s=row["time_left_s"],
         runs=row["runs"],
         log_incarnation=row["log_incarnation"],

@@ -2,7 +2,7 @@
 
 The events are, in this order: Started, Sources, any number of TextDelta, Usage, and one of Completed, Failed,
 Cancelled. After Rewound they come once more, from Sources on. A client tells them apart by their numbers alone, so no
-number is ever given out twice.
+number is ever given out twice, but for 1, which is always Started.
 """
 
 import hashlib
@@ -76,13 +76,14 @@ class Question:
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
-    """A question that was claimed for answering. `run_id` names one try at it, so that an older try can't end it."""
+    """A question that was claimed for answering. `run_id` names one run of it, so that an older run can't end it."""
 
     id: UUID
     run_id: UUID
     asker: Asker
     question: Question
     model: str
+    create_time: datetime  # as the record has it
     time_left_s: float  # until the turn's deadline, when it was claimed
     runs: int = 1  # how often it was begun or taken over
     log_incarnation: str | None = None  # the life of Valkey that has the whole log; None: its end may be missing
@@ -134,7 +135,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Rewound:
-    """Words were lost with the log: all text so far is void, the whole answer follows."""
+    """All that came since Started is void, because words were lost or the turn is tried again: the answer follows."""
 
 
 @dataclass(frozen=True)
@@ -245,6 +246,11 @@ class TurnRecord:
 
 class TurnBroke(Exception):
     """The turn ended by a defect of ours, which was logged where it happened."""
+
+
+def turn_not_found() -> NotFound:
+    """The refusal for a turn that is not, or is somebody else's."""
+    return NotFound(Reason.TURN_NOT_FOUND, "You have no such turn.")
 
 
 def failure(refusal: Refusal) -> Failed:

@@ -22,7 +22,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from services.chat import wire
 from services.chat.live import READER_SHOWN_S, LogBehind, TurnTaken
-from services.chat.turn import Cancelled, Completed, Entry, Failed, TextDelta
+from services.chat.turn import Cancelled, Completed, Entry, Failed, Rewound, TextDelta
 from services.shared.errors import Reason, Unavailable
 
 KEPT_S = 24 * 3600
@@ -35,6 +35,13 @@ _RECONNECT_S = 0.2
 _EVENT, _NOTE = b"event", b"note"
 Command = tuple[bytes | str | int, ...]
 _NUMBER_GIVEN = "equal or smaller than"  # how Valkey refuses an id
+# An entry that makes void all before it but the first one, in one step: nobody may read an end that is none any more.
+_REWIND = b"""
+redis.call('XADD', KEYS[1], ARGV[1], 'event', ARGV[2])
+for _, entry in ipairs(redis.call('XRANGE', KEYS[1], '(1-0', '(' .. ARGV[1])) do
+    redis.call('XDEL', KEYS[1], entry[1])
+end
+"""
 
 
 class ValkeyTurnLog:
@@ -67,13 +74,17 @@ class ValkeyTurnLog:
         await self._client.ping()
 
     async def begin(self, turn_id: UUID) -> None:
-        connection, _ = await self._pipe.run(("UNLINK", _key(turn_id)))
-        self._looked_at[turn_id] = connection
+        await self._look(turn_id, 0)
 
-    async def append(self, turn_id: UUID, after: int, entries: Sequence[Entry]) -> None:
+    async def append(
+        self, turn_id: UUID, after: int, entries: Sequence[Entry], *, incarnation: str | None = None
+    ) -> str | None:
         looked_at = self._looked_at.get(turn_id)
         if looked_at is None or looked_at != self._pipe.connections:
-            await self._look(turn_id, after, entries[0].sequence)
+            await self._look(turn_id, after)
+        present = self._pipe.incarnation
+        if incarnation not in (None, present):
+            raise _unavailable()
         commands = [_add(turn_id, entry) for entry in entries]
         if len(entries) > 1 or not isinstance(entries[0].event, TextDelta):
             commands.append(("EXPIRE", _key(turn_id), KEPT_S))
@@ -89,6 +100,7 @@ class ValkeyTurnLog:
                 raise TurnTaken(str(turn_id)) from error
         if isinstance(entries[-1].event, Completed | Failed | Cancelled):
             self._looked_at.pop(turn_id, None)
+        return present
 
     async def last(self, turn_id: UUID) -> Entry | None:
         _, (rows,) = await self._pipe.run(("XREVRANGE", _key(turn_id), "+", "-", "COUNT", 1))
@@ -123,7 +135,7 @@ class ValkeyTurnLog:
         _, (found,) = await self._pipe.run(("EXISTS", _readers_key(turn_id)))
         return bool(found)
 
-    async def _look(self, turn_id: UUID, after: int, first: int) -> None:
+    async def _look(self, turn_id: UUID, after: int) -> None:
         """Make sure, over the present connection, that the log ends with the number `after`."""
         connection, (rows,) = await self._pipe.run(("XREVRANGE", _key(turn_id), "+", "-", "COUNT", 1))
         last = int(rows[0][0].partition(b"-")[0]) if rows else 0
@@ -239,6 +251,8 @@ def _client(url: str, password: str | None, connections: int) -> redis.Redis:
 
 
 def _add(turn_id: UUID, entry: Entry) -> Command:
+    if isinstance(entry.event, Rewound):
+        return ("EVAL", _REWIND, 1, _key(turn_id), _id(entry.sequence), entry.encoded)
     fields: Command = (_EVENT, entry.encoded)
     if entry.note:
         fields += (_NOTE, entry.note)

@@ -6,35 +6,29 @@ follows the log. A turn that is taken over changes from the second to the first,
 """
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Coroutine, Set
+from collections.abc import Coroutine, Set
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Protocol
 from uuid import UUID, uuid4
 
 from services.chat.answer import Means
+from services.chat.follower import CATCHING_UP_S, LOOK_AGAIN_S, Follower, FoundTurns, beyond
 from services.chat.journal import Encode
 from services.chat.live import LiveTurn, TurnLog
+from services.chat.reading import Reading, Readings
 from services.chat.runs import RunRecords, Runs
 from services.chat.turn import (
     Asker,
     CancellationCause,
-    Cancelled,
-    Completed,
-    Entry,
-    Event,
-    Failed,
     Question,
-    Started,
     Turn,
     TurnRecord,
-    Usage,
+    turn_not_found,
 )
-from services.shared.errors import AlreadyExists, Exhausted, Invalid, NotFound, Reason, Unavailable, WrongState
+from services.shared.errors import AlreadyExists, Exhausted, Invalid, Reason, Unavailable
 
-_LOOK_AGAIN_S = 1.0  # how long a silent log is waited on before the record is asked
-_CATCHING_UP_S = 3.0  # how long a reader who saw more than the log holds waits for the log
 _RETRY_AFTER_S = 5.0
 # So many turns are opened at once, in the order in which they came: when hundreds come together, the first ones need
 # not wait for all. One that takes longer than this, because a peer is slow, lets the next one in.
@@ -44,24 +38,24 @@ _OPENING_S = 0.25
 
 @dataclass(frozen=True)
 class Claim:
-    """Whose turn a request has become."""
+    """Whose turn a request has become, and what the record says of it."""
 
     turn_id: UUID
     ours: bool  # this claim made the turn, or made a failed one start again
     same_content: bool
+    runs: int
+    create_time: datetime
+    log_incarnation: str | None
 
 
-class TurnRecords(RunRecords, Protocol):
+class TurnRecords(RunRecords, FoundTurns, Protocol):
     """The record of turns. Each method raises Unavailable when it can't be reached."""
 
     async def claim(self, turn: Turn, digest: bytes, open_turns: int) -> Claim | None:
-        """Make the turn of a request, unless it has one. One that failed before anything was saved starts again.
+        """Make the turn of a request, unless it has one. One that failed before anything was saved is tried again.
 
         None when the user has `open_turns` running ones.
         """
-
-    async def find(self, asker: Asker, turn_id: UUID) -> TurnRecord | None:
-        """What is known of this asker's turn."""
 
     async def request_cancel(self, asker: Asker, turn_id: UUID) -> TurnRecord | None:
         """Say to whoever runs the turn that it is to stop; the turn as it then stands."""
@@ -85,31 +79,6 @@ class Rules:
     open_readers: int  # of one user, in this process
 
 
-class Reading:
-    """One call that reads a turn."""
-
-    def __init__(
-        self, live: LiveTurn, after: int, user: tuple[UUID, UUID], readings: Counter[tuple[UUID, UUID]]
-    ) -> None:
-        self.live = live
-        self._after = after
-        self._user = user
-        self._readings = readings
-        live.join()
-        readings[user] += 1
-
-    def follow(self) -> AsyncIterator[Entry]:
-        """See LiveTurn.follow."""
-        return self.live.follow(self._after)
-
-    def leave(self) -> None:
-        """The call has ended."""
-        self.live.leave()
-        self._readings[self._user] -= 1
-        if not self._readings[self._user]:
-            del self._readings[self._user]
-
-
 class Turns:
     """Starts, joins, resumes, cancels and continues turns."""
 
@@ -126,8 +95,8 @@ class Turns:
         self._live: dict[tuple[UUID, UUID, UUID], LiveTurn] = {}  # by user and turn
         self._opening = asyncio.Semaphore(_OPENING)
         self._runs = Runs(records, log, encode, means)
-        self._readings: Counter[tuple[UUID, UUID]] = Counter()
-        self._ended: set[UUID] = set()  # turns followed here that the record ended: nothing is waited for
+        self._follower = Follower(records, log, encode)
+        self._readings = Readings(rules.open_readers)
         self._tasks: dict[asyncio.Task[None], LiveTurn] = {}
 
     @property
@@ -147,11 +116,11 @@ class Turns:
         """
         model = self._model(question)
         self._means.prompts.check(question)
-        self._check_readers(asker)
+        self._readings.check(asker)
         key = (asker.tenant_id, asker.user_id, question.request_id)
         digest = question.digest()
-        if key in self._asked:
-            live, asked = self._asked[key]
+        live, asked = self._asked.get(key, (None, digest))
+        if live and not live.refused:  # else the record is asked, again
             if asked != digest:
                 raise _reused()
         else:
@@ -161,33 +130,29 @@ class Turns:
                 asker=asker,
                 question=question,
                 model=model,
+                create_time=self._means.clock(),
                 time_left_s=self._rules.deadline_s,
                 log_incarnation=self._log.incarnation,
             )
             live = self._new(turn.id, question, runs_here=True)
             self._asked[key] = live, digest
             self._spawn(live, self._serve_request(key, turn, live, digest))
-        return self._reading(asker, live, 0)
+        return self._readings.begin(live, 0, asker)
 
     async def resume(self, asker: Asker, turn_id: UUID, after: int) -> Reading:
         """Read a turn after a number; the caller must `leave` it. Raises NotFound, Invalid, WrongState, Unavailable."""
-        self._check_readers(asker)
+        self._readings.check(asker)
         key = (asker.tenant_id, asker.user_id, turn_id)
         live = self._live.get(key)
         if live is None or not live.runs_here:
-            record = await self._records.find(asker, turn_id)
-            if record is None:
-                raise turn_not_found()
-            await self._check_log(record, after)
-            if record.end:
-                self._ended.add(turn_id)
-            live = self._live.get(key)
-        elif after > live.last:
-            raise _beyond(live.last)
+            await self._follower.check(asker, turn_id, after)
+        elif not await live.reaches(after, CATCHING_UP_S):
+            raise beyond(live.last)
+        live = self._live.get(key)  # as it is now
         if live is None:
             live = self._live[key] = self._new(turn_id, None, runs_here=False)
             self._spawn(live, self._serve(key, asker, live))
-        return self._reading(asker, live, after)
+        return self._readings.begin(live, after, asker)
 
     async def cancel(self, asker: Asker, turn_id: UUID) -> TurnRecord:
         """The turn after its end, which this brings about. Raises NotFound."""
@@ -195,7 +160,7 @@ class Turns:
             record = await self._records.request_cancel(asker, turn_id)
             while record and record.end is None:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(_LOOK_AGAIN_S):
+                    async with asyncio.timeout(LOOK_AGAIN_S):
                         await woken.wait()
                 woken.clear()
                 record = await self._records.find(asker, turn_id)
@@ -256,37 +221,25 @@ class Turns:
             raise Invalid(Reason.MODEL_UNKNOWN, message, models=",".join(models))
         return model
 
-    def _check_readers(self, asker: Asker) -> None:
-        limit = self._rules.open_readers
-        if self._readings[asker.tenant_id, asker.user_id] >= limit:
-            message = f"You have {limit} open streams: end one."
-            raise Exhausted(Reason.TOO_MANY_READERS, message, retry_after_s=_RETRY_AFTER_S, limit=limit)
-
-    async def _check_log(self, record: TurnRecord, after: int) -> None:
-        """Raise unless the log has all that a reader after this number needs, or will have it."""
-        last = await self._log.last(record.id)
-        number = last.sequence if last else 0
-        if record.end:
-            if last is None or not isinstance(last.event, Usage | Completed | Failed | Cancelled):
-                raise _not_resumable()
-            if after > number + isinstance(last.event, Usage):  # the end may be known to the record alone
-                raise _beyond(number)
-        elif after > number and not await self._log.read(record.id, after - 1, wait_s=_CATCHING_UP_S):
-            raise _beyond(number)
-
     async def _serve_request(self, request: tuple[UUID, UUID, UUID], turn: Turn, live: LiveTurn, digest: bytes) -> None:
         self._runs.ids.add(turn.run_id)
         try:
             async with self._opening:
                 claim = await self._claim(turn, digest)
-                turn = replace(turn, id=claim.turn_id)
+                turn = replace(
+                    turn,
+                    id=claim.turn_id,
+                    create_time=claim.create_time,
+                    runs=claim.runs,
+                    log_incarnation=claim.log_incarnation,
+                )
                 live.turn_id = turn.id
-                live.runs_here = claim.ours
+                live.runs_here = claim.ours and claim.runs == 1  # else once it is known what it had shown
                 key = (turn.asker.tenant_id, turn.asker.user_id, turn.id)
                 if claim.ours:
                     self._live[key] = live
                     self._runs.begin(turn, live, taken_over=False)
-                    await live.begun(_OPENING_S)
+                    await live.reaches(1, _OPENING_S)
                 else:
                     self._live.setdefault(key, live)
                     self._runs.ids.discard(turn.run_id)
@@ -295,7 +248,8 @@ class Turns:
             self._runs.ids.discard(turn.run_id)
             live.refuse(error)
         finally:
-            del self._asked[request]
+            if (live, digest) == self._asked.get(request):
+                del self._asked[request]
 
     async def _claim(self, turn: Turn, digest: bytes) -> Claim:
         limit = self._rules.open_turns
@@ -318,14 +272,14 @@ class Turns:
                 elif not await self._runs.over(live.turn_id):
                     if not live.readers:
                         break
-                    await self._follow_elsewhere(asker, live)
+                    await self._follower.follow(asker, live)
         except Exception as error:  # a refusal or a defect: the readers' calls end by it
             live.refuse(error)
         finally:
             # Nothing is awaited since the last look at the readers, so nobody joins a turn that is not served.
             if self._live.get(key) is live:
                 del self._live[key]
-                self._ended.discard(live.turn_id)
+                self._follower.forget(live.turn_id)
 
     async def _follow_beside(self, fed: LiveTurn, live: LiveTurn) -> None:
         """What comes to `fed`, to the readers of `live` too: they asked before it was known to be the same turn."""
@@ -338,55 +292,6 @@ class Turns:
         finally:
             fed.leave()
 
-    async def _follow_elsewhere(self, asker: Asker, live: LiveTurn) -> None:
-        """The next page of what another replica writes, to the readers here."""
-        await self._show_reader(live)
-        wait_s = 0 if live.turn_id in self._ended else _LOOK_AGAIN_S
-        entries = await self._log.read(live.turn_id, live.last, wait_s=wait_s)
-        if not entries:
-            record = await self._records.find(asker, live.turn_id)
-            if record is None:
-                raise turn_not_found()
-            if record.end:
-                entries = await self._log.read(live.turn_id, live.last) or self._remainder(live, record)
-        fresh = [entry for entry in entries if entry.sequence > live.last]
-        if fresh and not live.runs_here:  # it may have been taken over meanwhile
-            live.deliver(fresh)
-
-    async def _show_reader(self, live: LiveTurn) -> None:
-        if live.age_s - live.shown_s >= _LOOK_AGAIN_S:
-            await self._log.show_reader(live.turn_id)
-            live.shown_s = live.age_s
-
-    def _remainder(self, live: LiveTurn, record: TurnRecord) -> list[Entry]:
-        """The end of a turn that its log lacks, from its record; the words stand in the conversation."""
-        assert record.end
-        events: list[Event] = [record.end]
-        if live.last == 0:
-            events = [Started(record.conversation_id, record.model, record.create_time), record.usage, record.end]
-        elif not isinstance(live.entries[-1].event, Usage):
-            raise _not_resumable()
-        return [
-            Entry(sequence, event, self._encode(live.turn_id, sequence, event))
-            for sequence, event in enumerate(events, live.last + 1)
-        ]
-
-    def _reading(self, asker: Asker, live: LiveTurn, after: int) -> Reading:
-        return Reading(live, after, (asker.tenant_id, asker.user_id), self._readings)
-
 
 def _reused() -> AlreadyExists:
     return AlreadyExists(Reason.REQUEST_ID_REUSED, "This request_id stands for another question: use a new one.")
-
-
-def turn_not_found() -> NotFound:
-    """The refusal for a turn that is not, or is somebody else's."""
-    return NotFound(Reason.TURN_NOT_FOUND, "You have no such turn.")
-
-
-def _beyond(last: int) -> Invalid:
-    return Invalid(Reason.SEQUENCE_BEYOND_LOG, f"The turn has {last} events: resume from 0.", last_sequence=last)
-
-
-def _not_resumable() -> WrongState:
-    return WrongState(Reason.TURN_NOT_RESUMABLE, "The turn's events are gone; the conversation has the answer.")

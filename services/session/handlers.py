@@ -16,8 +16,11 @@ from services.shared.pages import DEFAULT_SIZE
 from services.shared.serving.identity import caller_of
 from services.shared.serving.interceptor import CallRules
 
-# A turn may outlast the access token that began it; its answer must be saved all the same.
-RULES = CallRules(token_grace_s={"/parley.session.v1.TurnRecordService/CloseTurn": 3600.0})
+# A turn may outlast the access token that began it: its answer must be saved all the same, and a replica of chat that
+# takes it over must find its history.
+RULES = CallRules(
+    token_grace_s={f"/parley.session.v1.TurnRecordService/{method}": 3600.0 for method in ("OpenTurn", "CloseTurn")}
+)
 
 
 class SessionService(SessionServiceServicer):

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import pytest
@@ -13,7 +14,7 @@ from services.chat.live import LiveTurn
 from services.chat.ownership import Ownership
 from services.chat.pace import Pace
 from services.chat.prompt import Prompts
-from services.chat.turn import Asker, Entry, Event, Passage, Question, TextDelta
+from services.chat.turn import Asker, Entry, Event, Passage, Question, TextDelta, Turn
 from services.chat.turns import Rules, Turns
 from services.chat.wire import encode
 from tests.chat.fakes import FakeConversations, FakeDocuments, FakeMeter, FakeModel, FakeTurnLog, FakeTurnRecords, Line
@@ -27,6 +28,18 @@ def an_asker() -> Asker:
 
 def a_question(text: str = "What is the answer?", *, request_id: UUID | None = None, **options: object) -> Question:
     return Question(request_id=request_id or uuid4(), conversation_id=CONVERSATION, text=text, **options)
+
+
+def a_turn(asker: Asker | None = None, question: Question | None = None) -> Turn:
+    return Turn(
+        id=uuid4(),
+        run_id=uuid4(),
+        asker=asker or an_asker(),
+        question=question or a_question(),
+        model="chat",
+        create_time=datetime(2026, 11, 1, tzinfo=UTC),
+        time_left_s=60.0,
+    )
 
 
 def a_passage(text: str = "The answer is 42.", title: str = "guide.pdf") -> Passage:
@@ -56,7 +69,7 @@ class Chat:
     model: FakeModel = field(default_factory=FakeModel)
     meter: FakeMeter = field(default_factory=FakeMeter)
     deadline_s: float = 60.0
-    reader_grace_s: float = 0.0
+    reader_grace_s: float = 60.0
     patience_s: float = 0.0
     open_turns: int = 20
     open_readers: int = 200

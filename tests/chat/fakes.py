@@ -23,6 +23,7 @@ from services.chat.turn import (
     Message,
     Passage,
     Rating,
+    Rewound,
     Turn,
     TurnRecord,
     Usage,
@@ -165,6 +166,7 @@ class Line:
         self.is_cut = False
         self.steps = 0  # calls so far
         self.cut_at: tuple[int, str] | None = None  # a step, and whether "before" or "after" it takes effect
+        self.pause_at: tuple[int, str] | None = None  # the same; the replica stands still from there on
         self.go_on = asyncio.Event()  # cleared: the replica stands still
         self.go_on.set()
         self._never: list[asyncio.Event] = []  # keeps alive who waits for ever
@@ -182,6 +184,8 @@ class Line:
     async def _pass(self, step: int, when: str) -> None:
         if self.cut_at == (step, when):
             self.is_cut = True
+        if self.pause_at == (step, when):
+            self.go_on.clear()
         if self.is_cut:
             self._never.append(asyncio.Event())
             await self._never[-1].wait()
@@ -247,24 +251,31 @@ class FakeTurnLog:
 
     async def begin(self, turn_id: UUID) -> None:
         self._check()
-        self.entries.pop(turn_id, None)
 
-    async def append(self, turn_id: UUID, after: int, entries: Sequence[Entry]) -> None:
+    async def append(
+        self, turn_id: UUID, after: int, entries: Sequence[Entry], *, incarnation: str | None = None
+    ) -> str | None:
         self.appends.append(len(entries))
         if self.appending:
             await self.appending.wait()
         self._check()
+        if incarnation not in (None, self.incarnation):
+            raise Unavailable(Reason.TURN_LOG_UNAVAILABLE, "started anew")
         log = self.entries[turn_id]
         last = log[-1].sequence if log else 0
         if last < after:
             raise LogBehind(last)
         if entries[0].sequence <= last:
             if [entry.encoded for entry in log[-len(entries) :]] == [entry.encoded for entry in entries]:
-                return
+                return self.incarnation
             raise TurnTaken(str(turn_id))
         async with self._written:
-            log.extend(entries)
+            for entry in entries:
+                if isinstance(entry.event, Rewound):
+                    del log[1:]
+                log.append(entry)
             self._written.notify_all()
+        return self.incarnation
 
     async def read(self, turn_id: UUID, after: int, *, wait_s: float = 0) -> list[Entry]:
         self._check()
@@ -307,9 +318,7 @@ class _Row:
     end: End | None = None
     usage: Usage = field(default_factory=Usage)
     message_id: UUID | None = None
-    tried: bool = False
     cancel_s: float | None = None
-    create_time: datetime = datetime(2026, 1, 1, tzinfo=UTC)
     first_text_time: datetime | None = None
     end_time: datetime | None = None
     rating: Rating = field(default_factory=Rating)
@@ -376,32 +385,31 @@ class FakeTurnRecords:
         key = (asker.tenant_id, asker.user_id, turn.question.request_id)
         row = self.rows.get(key)
         now_s = _now_s()
+        running = [row for user, row in self.rows.items() if user[:2] == key[:2] and row.end is None]
+        full = len(running) >= open_turns
         if row is None:
-            running = [row for user, row in self.rows.items() if user[:2] == key[:2] and row.end is None]
-            if len(running) >= open_turns:
+            if full:
                 return None
+            turn = replace(turn, create_time=datetime.now(UTC))
             self.rows[key] = _Row(turn, digest, self.replica_id, now_s + turn.time_left_s, now_s)
-            return Claim(turn.id, ours=True, same_content=True)
+            return _claim(turn, ours=True, same_content=True)
         same = row.digest == digest
         again = same and row.message_id is None and isinstance(row.end, Failed)
+        if again and full:
+            return None
         if again:
-            row.turn, row.end, row.tried = replace(turn, id=row.turn.id), None, True
-            row.deadline_s, row.run_s, row.replica_id, row.cancel_s = (
-                now_s + turn.time_left_s,
-                now_s,
-                self.replica_id,
-                None,
+            before, row.end, row.cancel_s, row.first_text_time = row.turn, None, None, None
+            row.turn = replace(
+                turn, id=before.id, create_time=before.create_time, runs=before.runs + 1, log_incarnation=None
             )
-        return Claim(row.turn.id, ours=again, same_content=same)
+            row.deadline_s, row.run_s, row.replica_id = now_s + turn.time_left_s, now_s, self.replica_id
+        return _claim(row.turn, ours=again, same_content=same)
 
     async def release(self, turn: Turn) -> None:
         self._check()
         for key, row in list(self.rows.items()):
             if row.turn.run_id == turn.run_id and row.end is None:
-                if row.tried:
-                    row.end = Failed(Reason.SERVICE_UNAVAILABLE, "")
-                else:
-                    del self.rows[key]
+                del self.rows[key]
 
     async def retake(self, turn: Turn) -> Turn | None:
         self._check()
@@ -494,6 +502,10 @@ class FakeTurnRecords:
             raise Unavailable(Reason.RECORD_UNAVAILABLE, "down")
 
 
+def _claim(turn: Turn, *, ours: bool, same_content: bool) -> Claim:
+    return Claim(turn.id, ours, same_content, turn.runs, turn.create_time, turn.log_incarnation)
+
+
 def _now_s() -> float:
     return asyncio.get_running_loop().time()
 
@@ -504,7 +516,7 @@ def _turn_record(row: _Row) -> TurnRecord:
         request_id=row.turn.question.request_id,
         conversation_id=row.turn.question.conversation_id,
         model=row.turn.model,
-        create_time=row.create_time,
+        create_time=row.turn.create_time,
         first_text_time=row.first_text_time,
         end_time=row.end_time,
         usage=row.usage,

@@ -8,7 +8,7 @@ by what a reader saw, and by what the record and the conversation hold.
 import asyncio
 import selectors
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 import pytest
@@ -30,6 +30,7 @@ from services.chat.turn import (
     Turn,
     Usage,
 )
+from services.chat.wire import encode
 from services.shared.errors import Reason, Refusal
 from tests.chat.conftest import Chat, a_passage, a_question, an_asker
 from tests.chat.fakes import EchoModel, FakeTurnLog, FakeTurnRecords, Line
@@ -39,10 +40,11 @@ TEXT = "one two three four five six seven eight nine ten"
 
 @dataclass
 class Client:
-    """Reads one turn, wherever it can, and comes back after each broken call."""
+    """Reads one turn, wherever it can, comes back after each broken call, and asks again after a failure."""
 
     asker: Asker
     question: Question
+    shown: dict[int, bytes]  # to all clients, by number
     seen: list[Entry] = field(default_factory=list)
     turn_id: UUID | None = None
     sent_away: bool = False  # to the conversation, as the events are gone
@@ -52,11 +54,23 @@ class Client:
         return self.seen[-1].sequence if self.seen else 0
 
     @property
-    def over(self) -> bool:
-        return self.sent_away or (bool(self.seen) and isinstance(self.seen[-1].event, Completed | Cancelled | Failed))
+    def failed(self) -> bool:
+        return bool(self.seen) and isinstance(self.seen[-1].event, Failed)
 
-    async def read(self, chat: Chat) -> None:
-        """Until the turn is over, or the call breaks."""
+    @property
+    def over(self) -> bool:
+        return self.sent_away or (bool(self.seen) and isinstance(self.seen[-1].event, Completed | Cancelled))
+
+    @property
+    def had_the_end_alone(self) -> bool:
+        """From the record, as the log was gone."""
+        return [type(entry.event) for entry in self.seen[:2]] == [Started, Usage]
+
+    def begin_again(self) -> None:
+        self.seen, self.turn_id = [], None
+
+    async def read(self, chat: Chat, most: int = 1000) -> None:
+        """Until the turn is over, the call breaks, or so many entries came."""
         if self.turn_id:
             reading = await chat.turns.resume(self.asker, self.turn_id, self.last)
         else:
@@ -65,6 +79,9 @@ class Client:
             async for entry in reading.follow():
                 self.turn_id = reading.live.turn_id
                 self.take(entry)
+                most -= 1
+                if not most:
+                    return
         finally:
             reading.leave()
 
@@ -72,6 +89,11 @@ class Client:
         gap = entry.sequence - self.last
         assert gap == 1 or (gap > 1 and isinstance(entry.event, Rewound)), f"{entry} after {self.last}"
         self.seen.append(entry)
+        if isinstance(entry.event, Started):
+            event = replace(entry.event, resumable=True)  # the log may have come back
+            entry = replace(entry, encoded=encode(self.turn_id, 1, event))
+        if not self.had_the_end_alone:
+            assert self.shown.setdefault(entry.sequence, entry.encoded) == entry.encoded, f"another {entry}"
 
 
 def text_of(entries: Sequence[Entry]) -> str:
@@ -90,7 +112,7 @@ def check_whole(chat: Chat, client: Client) -> None:
     """One turn, ended once, with the answer that the client saw and the conversation has."""
     assert text_of(client.seen) == TEXT
     assert isinstance(client.seen[-1].event, Completed)
-    assert [type(end) for _, end in chat.records.ended] == [Completed]
+    assert [type(end) for _, end in chat.records.ended if not isinstance(end, Failed)] == [Completed]
     assert len(chat.conversations.questions) == 1
     ((turn_id, closed),) = chat.conversations.answers.items()
     assert (turn_id, closed.text, closed.whole) == (client.turn_id, TEXT, True)
@@ -102,8 +124,8 @@ def check_ended(chat: Chat, client: Client) -> None:
 
     Where the log is gone, a client that comes late gets the end alone, and the words from the conversation.
     """
-    if client.sent_away or [type(entry.event) for entry in client.seen[:2]] == [Started, Usage]:
-        ((_, ended),) = chat.records.ended
+    if client.sent_away or client.had_the_end_alone:
+        *_, (_, ended) = chat.records.ended
         (closed,) = chat.conversations.answers.values()
         assert closed.whole == isinstance(ended, Completed)
         assert closed.text == TEXT or not closed.whole
@@ -112,7 +134,7 @@ def check_ended(chat: Chat, client: Client) -> None:
     if not (isinstance(end, Cancelled) and end.cause is CancellationCause.STOPPED):
         check_whole(chat, client)
         return
-    assert [event for _, event in chat.records.ended] == [end]
+    assert [event for _, event in chat.records.ended if not isinstance(event, Failed)] == [end]
     assert TEXT.startswith(text_of(client.seen))
     assert [(closed.text, closed.whole) for closed in chat.conversations.answers.values()] == [
         (text_of(client.seen), False)
@@ -120,7 +142,10 @@ def check_ended(chat: Chat, client: Client) -> None:
 
 
 class Mesh:
-    """Two replicas that beat, and a client that reads one turn at either of them; time passes when nobody works."""
+    """Two replicas that beat, and clients that read one turn at either of them; time passes when nobody works.
+
+    One client wants the answer. Another one only looks at it now and then.
+    """
 
     def __init__(self, **changes: object) -> None:
         self.first = Chat(model=EchoModel(TEXT, pause_s=0.25, uneven=True), reader_grace_s=60, patience_s=60, **changes)
@@ -128,7 +153,10 @@ class Mesh:
         self.replicas: list[Chat] = []
         self.gone: list[Chat] = []  # kept, with all that they still wait for
         self._beating: dict[UUID, asyncio.Task[None]] = {}
-        self.client = Client(an_asker(), a_question())
+        asker, question, shown = an_asker(), a_question(), dict[int, bytes]()
+        self.client = Client(asker, question, shown)
+        self.onlooker = Client(asker, question, shown)
+        self._looks: list[asyncio.Task[None]] = []
         self._at = 0
         self.reading: asyncio.Task[None] | None = None
         self._run(self.first)
@@ -171,16 +199,34 @@ class Mesh:
         error = None if self.reading.cancelled() else self.reading.exception()
         if error and not isinstance(error, Refusal):
             raise error
-        if isinstance(error, Refusal) and error.reason is Reason.TURN_NOT_RESUMABLE:
-            self.client.sent_away = True
+        if self.client.failed:
+            self.client.begin_again()
+        elif isinstance(error, Refusal) and error.reason is Reason.TURN_NOT_RESUMABLE:
+            if isinstance(self.first.records.ended[-1][1], Failed):
+                self.client.begin_again()
+            else:
+                self.client.sent_away = True
         if not self.client.over:
             self.read((self._at + 1) % len(self.replicas))
+
+    def look(self, number: int, entries: int) -> None:
+        """Let the onlooker read so many entries at a replica."""
+        if self.client.turn_id and all(look.done() for look in self._looks):
+            self.onlooker.turn_id = self.client.turn_id
+            self._looks.append(asyncio.create_task(self.onlooker.read(self.replicas[number], entries)))
+
+    def check_looks(self) -> None:
+        """Raise what an onlooker found wrong."""
+        for look in self._looks:
+            if look.done() and not isinstance(look.exception(), Refusal | None):
+                raise look.exception()
 
     async def pass_time(self, seconds: float) -> None:
         end_s = asyncio.get_running_loop().time() + seconds
         while asyncio.get_running_loop().time() < end_s:
             await asyncio.sleep(0.05)
             await self.read_on()
+            self.check_looks()
 
     async def end(self) -> None:
         """Everything is well from now on: the client reads to the end."""
@@ -323,23 +369,26 @@ class TurnMachine(RuleBasedStateMachine):
     def the_record_is_cut_off(self, down: bool) -> None:
         self.mesh.first.records.down = down
 
-    @precondition(lambda self: not self.mesh.first.records.ended)
+    @precondition(lambda self: not self.mesh.client.over)
     @rule(entries=st.integers(0, 12))
     def the_log_loses_its_end(self, entries: int) -> None:
         self.mesh.first.log.lose(entries)
 
     @rule(dying=st.booleans())
     def the_model_dies(self, dying: bool) -> None:
-        if self.mesh.client.last > 2:
-            self.mesh.first.model.dying = dying
+        self.mesh.first.model.dying = dying
+
+    @rule(number=replicas, entries=st.sampled_from([1, 2, 5]))
+    def the_onlooker_looks(self, number: int, entries: int) -> None:
+        self.run(self._call(self.mesh.look, number, entries))
 
     @invariant()
     def there_is_one_turn(self) -> None:
         assert len(self.mesh.first.conversations.answers) <= 1
-        assert len(self.mesh.first.records.ended) <= 1
+        assert len([end for _, end in self.mesh.first.records.ended if not isinstance(end, Failed)]) <= 1
 
-    async def _call(self, work: Callable[[int], None], number: int) -> None:
-        work(number)
+    async def _call(self, work: Callable[..., None], *arguments: int) -> None:
+        work(*arguments)
 
     def teardown(self) -> None:
         try:

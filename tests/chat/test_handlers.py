@@ -50,6 +50,9 @@ def a_request(**fields: object) -> StartTurnRequest:
     return StartTurnRequest(**{**default, **fields})
 
 
+AT_ONCE = TurnOptions(reader_grace=Duration())  # the turn stops when its call ends
+
+
 async def events_of(stub: ChatServiceStub, me: Metadata, request: StartTurnRequest) -> list[TurnEvent]:
     return [response.event async for response in stub.StartTurn(request, metadata=me, timeout=10)]
 
@@ -138,9 +141,28 @@ async def test_a_failed_turn_says_so_in_its_last_event_and_in_its_status(
     assert refusal.retry_after_s
 
 
-async def test_cancelling_the_call_stops_the_model(stub: ChatServiceStub, me: Metadata, chat: Chat) -> None:
-    chat.model.script = ("one ", asyncio.Event())
+async def test_a_dropped_call_does_not_end_the_turn(stub: ChatServiceStub, me: Metadata, chat: Chat) -> None:
+    rest = asyncio.Event()
+    chat.model.script = ("one ", rest, "two")
     call = stub.StartTurn(a_request(), metadata=me, timeout=10)
+    async for response in call:
+        if response.event.text_delta.text:
+            break
+    call.cancel()
+    last = response.event
+    read = aiter(stub.ResumeTurn(ResumeTurnRequest(turn_id=last.turn_id), metadata=me))
+    again = [(await anext(read)).event for _ in range(last.sequence)]
+    assert again[-1] == last
+    rest.set()
+    assert [response.event async for response in read][-1].HasField("completed")
+    assert [(closed.text, closed.whole) for closed in chat.conversations.answers.values()] == [("one two", True)]
+
+
+async def test_without_a_grace_cancelling_the_call_stops_the_model(
+    stub: ChatServiceStub, me: Metadata, chat: Chat
+) -> None:
+    chat.model.script = ("one ", asyncio.Event())
+    call = stub.StartTurn(a_request(options=AT_ONCE), metadata=me, timeout=10)
     async for response in call:
         if response.event.text_delta.text:
             break
@@ -150,10 +172,12 @@ async def test_cancelling_the_call_stops_the_model(stub: ChatServiceStub, me: Me
     assert [(closed.text, closed.whole) for closed in chat.conversations.answers.values()] == [("one ", False)]
 
 
-async def test_a_deadline_of_the_caller_stops_the_model(stub: ChatServiceStub, me: Metadata, chat: Chat) -> None:
+async def test_without_a_grace_a_deadline_of_the_caller_stops_the_model(
+    stub: ChatServiceStub, me: Metadata, chat: Chat
+) -> None:
     chat.model.script = ("one ", asyncio.Event())
     with pytest.raises(grpc.aio.AioRpcError) as raised:
-        async for _ in stub.StartTurn(a_request(), metadata=me, timeout=0.3):
+        async for _ in stub.StartTurn(a_request(options=AT_ONCE), metadata=me, timeout=0.3):
             pass
     assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     await chat.settled()
@@ -172,11 +196,11 @@ async def test_a_reader_that_stops_reading_holds_nobody_up(stub: ChatServiceStub
     assert rest == events[1:]
 
 
-async def test_a_call_that_is_cancelled_while_it_waits_for_its_client_stops_the_model(
+async def test_without_a_grace_a_call_that_is_cancelled_while_it_waits_for_its_client_stops_the_model(
     stub: ChatServiceStub, me: Metadata, chat: Chat
 ) -> None:
     chat.model.script = (*("x" * 1000 for _ in range(190)), asyncio.Event())
-    call = stub.StartTurn(a_request(), metadata=me, timeout=10)
+    call = stub.StartTurn(a_request(options=AT_ONCE), metadata=me, timeout=10)
     await anext(aiter(call))
     await until(lambda: chat.log.appends and chat.log.appends[-1] and chat.model.speaking)
     call.cancel()

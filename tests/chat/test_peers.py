@@ -23,7 +23,7 @@ from services.chat.peers import KnowledgePeer, SessionPeer
 from services.chat.turn import Asker, Message, Role, Turn, Usage
 from services.shared.errors import NotFound, Reason, Refusal, Unavailable, WrongState
 from services.shared.serving.identity import caller_of
-from tests.chat.conftest import a_passage, a_question
+from tests.chat.conftest import a_passage, a_question, a_turn
 from tests.conftest import ServeLocally, Signer
 
 
@@ -108,7 +108,7 @@ async def nobody() -> AsyncIterator[grpc.aio.Channel]:
 def turn(signer: Signer) -> Turn:
     user_id = uuid4()
     asker = Asker(uuid4(), user_id, signer.token(user=user_id))
-    return Turn(id=uuid4(), run_id=uuid4(), asker=asker, question=a_question("Why?"), model="chat", time_left_s=60)
+    return a_turn(asker, a_question("Why?"))
 
 
 async def test_opening_a_turn_saves_the_question_and_brings_the_history(

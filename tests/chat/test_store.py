@@ -32,7 +32,7 @@ from services.chat.turn import (
 from services.chat.turns import TurnRecords
 from services.shared.errors import Reason
 from services.shared.postgres.database import Database
-from tests.chat.conftest import a_question, an_asker
+from tests.chat.conftest import a_question, a_turn, an_asker
 from tests.chat.fakes import FakeTurnRecords
 
 DIGEST = b"\1" * 32
@@ -87,12 +87,6 @@ async def outbox(database: Database, asker: Asker) -> list[dict]:
         await connection.close()
 
 
-def a_turn(asker: Asker | None = None) -> Turn:
-    return Turn(
-        id=uuid4(), run_id=uuid4(), asker=asker or an_asker(), question=a_question(), model="chat", time_left_s=60.0
-    )
-
-
 def a_copy_of(turn: Turn) -> Turn:
     """The same request, as it arrives again."""
     return replace(turn, id=uuid4(), run_id=uuid4())
@@ -101,9 +95,10 @@ def a_copy_of(turn: Turn) -> Turn:
 async def test_a_new_request_is_ours(record: Record) -> None:
     turn = a_turn()
     claim = await record.turns.claim(turn, DIGEST, CAP)
-    assert (claim.turn_id, claim.ours, claim.same_content) == (turn.id, True, True)
+    assert (claim.turn_id, claim.ours, claim.same_content, claim.runs) == (turn.id, True, True, 1)
     found = await record.turns.find(turn.asker, turn.id)
     assert found
+    assert found.create_time == claim.create_time
     assert (found.conversation_id, found.model, found.end) == (turn.question.conversation_id, "chat", None)
 
 
@@ -189,17 +184,19 @@ async def test_a_turn_that_failed_with_nothing_saved_starts_again(record: Record
     assert isinstance(found.end, Completed)
 
 
-async def test_a_second_try_that_is_released_stays_failed(record: Record) -> None:
-    turn = a_turn()
-    await record.turns.claim(turn, DIGEST, CAP)
-    await record.turns.finish(turn, FAILED, Usage(), None, None)
-    again = replace(a_copy_of(turn), id=turn.id)
-    assert (await record.turns.claim(again, DIGEST, CAP)).ours
-    await record.turns.release(again)
+async def test_a_second_try_does_not_believe_the_log_of_the_first(record: Record) -> None:
+    turn = replace(a_turn(), log_incarnation="life 1")
+    first = await record.turns.claim(turn, DIGEST, CAP)
+    await record.turns.finish(turn, FAILED, Usage(), None, NOW)
+    await record.turns.renew(60)
+    again = await record.turns.claim(a_copy_of(turn), DIGEST, CAP)
+    assert (again.runs, again.create_time) == (2, first.create_time)
     found = await record.turns.find(turn.asker, turn.id)
-    assert found
-    assert isinstance(found.end, Failed)
-    assert (await record.turns.claim(a_copy_of(turn), DIGEST, CAP)).ours
+    assert (found.end, found.first_text_time) == (None, None)
+    await record.turns.retire()
+    await record.other.renew(60)
+    (taken_over,) = await taken(record.other, turn)
+    assert (taken_over.runs, taken_over.log_incarnation) == (3, None)
 
 
 @pytest.mark.parametrize("end", [Completed(FinishReason.STOP), Cancelled()], ids=str)
@@ -230,6 +227,36 @@ async def test_a_user_may_have_so_many_running_turns(record: Record) -> None:
     assert (await record.turns.claim(a_turn(first.asker), DIGEST, 2)).ours
 
 
+async def test_of_simultaneous_turns_just_so_many_are_let_in(record: Record) -> None:
+    asker = an_asker()
+    views = (record.turns, record.other)
+    turns = [a_turn(asker) for _ in range(100)]
+    claims = await asyncio.gather(*(views[number % 2].claim(turn, DIGEST, CAP) for number, turn in enumerate(turns)))
+    assert sum(claim is not None for claim in claims) == CAP
+
+
+async def test_copies_of_the_last_turn_that_is_let_in_all_join_it(record: Record) -> None:
+    first, last = a_turn(), a_turn()
+    last = replace(last, asker=first.asker)
+    await record.turns.claim(first, DIGEST, 2)
+    claims = await asyncio.gather(*(record.turns.claim(a_copy_of(last), DIGEST, 2) for _ in range(50)))
+    assert len({claim.turn_id for claim in claims}) == 1
+    assert sum(claim.ours for claim in claims) == 1
+
+
+async def test_a_turn_that_is_tried_again_counts_like_a_new_one(record: Record) -> None:
+    failed = a_turn()
+    await record.turns.claim(failed, DIGEST, 1)
+    await record.turns.finish(failed, FAILED, Usage(), None, None)
+    running = a_turn(failed.asker)
+    await record.turns.claim(running, DIGEST, 1)
+    assert await record.turns.claim(a_copy_of(failed), DIGEST, 1) is None
+    other_content = await record.turns.claim(a_copy_of(failed), b"\2" * 32, 1)
+    assert not other_content.same_content
+    await record.turns.finish(running, Cancelled(), Usage(), None, None)
+    assert (await record.turns.claim(a_copy_of(failed), DIGEST, 1)).ours
+
+
 async def a_dead_turn(record: Record, **fields: object) -> Turn:
     """A turn of `record.turns`, which has just died."""
     turn = replace(a_turn(), **fields)
@@ -252,7 +279,8 @@ async def test_a_turn_of_a_dead_replica_is_taken_once_with_all_that_it_needs(rec
     (again,) = await taken(record.other, turn)
     assert again.run_id != turn.run_id
     assert 50 < again.time_left_s <= 60
-    assert again == replace(turn, run_id=again.run_id, runs=2, time_left_s=again.time_left_s)
+    create_time = (await record.turns.find(turn.asker, turn.id)).create_time
+    assert again == replace(turn, run_id=again.run_id, runs=2, create_time=create_time, time_left_s=again.time_left_s)
     assert await taken(record.other, turn) == []
 
 
@@ -323,6 +351,30 @@ async def test_a_rating_can_be_changed_and_taken_back(record: Record) -> None:
     assert await record.turns.find(turn.asker, turn.id) == rated
     assert await record.turns.rate(an_asker(), turn.id, Rating(Verdict.GOOD)) is None
     assert await record.facts(turn.asker) == ["TurnRated"] * 3
+
+
+async def test_a_claim_counts_what_was_claimed_while_it_waited(database: Database) -> None:
+    turn, store = a_turn(), StoredTurns(database, uuid4())
+    asker = turn.asker
+    before = await database.connect()
+    try:
+        async with before.transaction():
+            may = "SELECT may_claim($1, $2, $3, $4, 1)"
+            assert await before.fetchval(may, asker.tenant_id, asker.user_id, turn.question.request_id, DIGEST)
+            claiming = asyncio.create_task(store.claim(a_turn(asker), DIGEST, 1))
+            async with asyncio.timeout(5):
+                while not await before.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                    await asyncio.sleep(0.01)
+            columns = (
+                "tenant_id, id, user_id, request_id, content_digest, conversation_id, model, run_id, deadline_time"
+            )
+            await before.execute(
+                f"INSERT INTO turns ({columns}) VALUES ($1, $2, $3, $2, $4, $2, '', $2, now())",
+                *(asker.tenant_id, turn.id, asker.user_id, DIGEST),
+            )
+        assert await claiming is None
+    finally:
+        await before.close()
 
 
 async def test_an_ended_turn_keeps_no_token(database: Database) -> None:

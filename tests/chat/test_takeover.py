@@ -4,6 +4,7 @@ A replica is killed by cutting it off from everything outside: whatever it waits
 """
 
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
 
@@ -19,7 +20,7 @@ from services.chat.turn import (
 )
 from services.shared.errors import Exhausted, Invalid, NotFound, Reason, Refusal, Unavailable, WrongState
 from tests.chat.conftest import Chat, a_passage, a_question, an_asker, kinds, until, words
-from tests.chat.fakes import EchoModel, completed
+from tests.chat.fakes import EchoModel, FakeModel, completed
 
 TEXT = "one two three four five"
 
@@ -27,7 +28,7 @@ TEXT = "one two three four five"
 @pytest.fixture
 def one() -> Chat:
     """Runs turns whose model stops after two words until `model.go_on` is set."""
-    return Chat(model=EchoModel(TEXT, pause_after=2), reader_grace_s=30)
+    return Chat(model=EchoModel(TEXT, pause_after=2))
 
 
 @pytest.fixture
@@ -81,6 +82,18 @@ async def test_another_replica_goes_on_from_the_logged_words(one: Chat, other: C
     (closed,) = one.conversations.answers.values()
     assert (closed.text, closed.whole, closed.message_id) == (TEXT, True, completed(entries).message_id)
     assert len(one.records.ended) == 1
+
+
+async def test_when_the_first_word_came_outlives_its_replica(one: Chat, other: Chat) -> None:
+    asker = an_asker()
+    async with one.reading(asker, a_question()) as turn:
+        await until(lambda: turn.last == 4)
+        taken_over = datetime.now(UTC)
+        await killed(one, other)
+        await other.resume(asker, turn.turn_id)
+    record = await other.records.find(asker, turn.turn_id)
+    assert record
+    assert record.create_time < record.first_text_time < taken_over < record.end_time
 
 
 async def test_the_shown_sources_keep_their_numbers_whatever_is_found_now(one: Chat, other: Chat) -> None:
@@ -195,6 +208,61 @@ async def test_a_log_that_lost_its_end_is_rewound(one: Chat, other: Chat, lost: 
     everything = await one.log.read(turn.turn_id, 0)
     assert kinds(everything)[0] == "Started"
     assert everything[-len(entries) :] == entries
+
+
+async def test_a_replica_that_followed_begins_a_lost_log_with_its_first_number(one: Chat, other: Chat) -> None:
+    asker = an_asker()
+    async with one.reading(asker, a_question()) as turn:
+        await until(lambda: turn.last == 4)
+        first = turn.entries[0]
+        following = await other.turns.resume(asker, turn.turn_id, 0)
+        await until(lambda: following.live.last == 4)
+        one.log.lose(4)
+        await killed(one, other)
+        followed = [entry async for entry in following.follow()]
+        following.leave()
+    assert one.log.entries[turn.turn_id][0] == first == followed[0]
+    assert kinds(one.log.entries[turn.turn_id])[:3] == ["Started", "Rewound", "Sources"]
+    assert words(followed[kinds(followed).index("Rewound") :]) == TEXT
+
+
+async def test_a_replica_that_wakes_up_writes_nothing_into_a_store_that_was_started_anew(
+    one: Chat, other: Chat
+) -> None:
+    """The store lost the very entries that would keep it out."""
+    asker = an_asker()
+    other.change(model=FakeModel(" and", " on", rest := asyncio.Event()))
+    async with one.reading(asker, a_question()) as turn:
+        await until(lambda: turn.last == 4)
+        one.records.expire(one.replica_id)
+        await other.ownership.beat()
+        await other.ownership.beat()
+        await until(lambda: words(one.log.entries[turn.turn_id]) == "one two and on")
+        kept = one.log.entries[turn.turn_id][:]
+        one.log.lose(2)
+        one.model.go_on.set()
+        await until(lambda: not turn.runs_here)
+        rest.set()
+        entries = [entry async for entry in turn.follow()]
+    assert words(entries) == "one two and on"
+    assert entries[: len(kept)] == kept
+
+
+async def test_a_run_that_can_not_write_where_the_last_one_stopped_rewinds(one: Chat, other: Chat) -> None:
+    """The other one may still have written there."""
+    asker = an_asker()
+    async with one.reading(asker, a_question()) as turn:
+        await until(lambda: turn.last == 4)
+        one.log.appending = asyncio.Event()
+        appends = len(one.log.appends)
+        await killed(one, other)
+        await until(lambda: len(one.log.appends) > appends)
+        one.log.down = True
+        one.log.appending.set()
+        await until(lambda: len(other.model.prompts) > 1)
+        entries = await other.resume(asker, turn.turn_id, 4)
+    assert isinstance(entries[0].event, Rewound)
+    assert words(entries) == TEXT
 
 
 async def test_words_that_only_readers_have_are_rewound(one: Chat, other: Chat) -> None:

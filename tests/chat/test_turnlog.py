@@ -83,7 +83,7 @@ async def test_entries_come_back_as_they_were_written(log: TurnLog) -> None:
     turn_id = uuid4()
     failed = Failed(Reason.MODEL_UNAVAILABLE, "gone")
     events = [Sources((), degraded=True), TextDelta("שלום 🦩"), Usage(7, 2), Completed(FinishReason.LENGTH, uuid4())]
-    entries = entries_of(turn_id, 1, *events, failed, Cancelled(None, CancellationCause.DEADLINE, 17), Rewound())
+    entries = entries_of(turn_id, 1, *events, failed, Cancelled(None, CancellationCause.DEADLINE, 17))
     entries[1] = replace(entries[1], note="7 2")
     await log.append(turn_id, 0, entries[:1])
     await log.append(turn_id, 1, entries[1:2])
@@ -91,7 +91,7 @@ async def test_entries_come_back_as_they_were_written(log: TurnLog) -> None:
     assert await log.read(turn_id, 0) == entries
     assert await log.last(turn_id) == entries[-1]
     assert await log.read(turn_id, 4) == entries[4:]
-    assert await log.read(turn_id, 7) == []
+    assert await log.read(turn_id, 6) == []
     assert await log.last(uuid4()) is None
 
 
@@ -117,6 +117,17 @@ async def test_a_number_is_written_once(log: TurnLog) -> None:
     assert words(await log.read(turn_id, 0)) == "minetoo"
 
 
+async def test_another_life_of_the_store_is_not_written_to_unasked(log: TurnLog) -> None:
+    turn_id = uuid4()
+    entries = entries_of(turn_id, 1, TextDelta("one"))
+    with pytest.raises(Unavailable):
+        await log.append(turn_id, 0, entries, incarnation="another life")
+    assert await log.read(turn_id, 0) == []
+    life = await log.append(turn_id, 0, entries)
+    assert life == log.incarnation
+    assert await log.append(turn_id, 1, entries_of(turn_id, 2, TextDelta("two")), incarnation=life) == life
+
+
 async def test_an_append_that_is_sent_again_is_done_once(log: TurnLog) -> None:
     turn_id = uuid4()
     entries = entries_of(turn_id, 1, TextDelta("one"))
@@ -128,13 +139,28 @@ async def test_an_append_that_is_sent_again_is_done_once(log: TurnLog) -> None:
     assert await log.read(turn_id, 0) == entries + several
 
 
-async def test_a_log_can_begin_anew(log: TurnLog) -> None:
+async def test_a_rewind_leaves_the_first_entry_and_what_follows(log: TurnLog) -> None:
     turn_id = uuid4()
-    await log.append(turn_id, 0, entries_of(turn_id, 1, TextDelta("old"), TextDelta("er")))
-    await log.begin(turn_id)
-    assert await log.read(turn_id, 0) == []
-    await log.append(turn_id, 0, entries_of(turn_id, 1, TextDelta("new")))
-    assert words(await log.read(turn_id, 0)) == "new"
+    first, *void = entries_of(turn_id, 1, Sources((), degraded=False), *(TextDelta("old") for _ in range(300)))
+    await log.append(turn_id, 0, [first, *void])
+    again = entries_of(turn_id, 2_000_000, Rewound(), TextDelta("new"))
+    for _ in range(2):  # the second time, as after a lost answer
+        await log.append(turn_id, 301, again)
+        assert await log.read(turn_id, 0) == [first, *again]
+    assert await log.read(turn_id, 17) == again
+    assert await log.last(turn_id) == again[-1]
+
+
+async def test_nobody_writes_behind_a_rewind(log: TurnLog) -> None:
+    turn_id = uuid4()
+    first, second, late = entries_of(turn_id, 1, *(TextDelta(f"{number} ") for number in range(3)))
+    rewound = entries_of(turn_id, 3_000_000, Rewound())
+    await log.append(turn_id, 0, [first, second])
+    await log.append(turn_id, 2, rewound)
+    for entry in (second, late, *entries_of(turn_id, 2_000_000, Rewound())):
+        with pytest.raises(TurnTaken):
+            await log.append(turn_id, 2, [entry])
+    assert await log.read(turn_id, 0) == [first, *rewound]
 
 
 async def test_turns_do_not_meet(log: TurnLog) -> None:

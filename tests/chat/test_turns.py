@@ -156,8 +156,8 @@ async def test_without_the_record_nothing_is_started(chat: Chat) -> None:
     assert not chat.conversations.questions
 
 
-async def test_when_the_last_reader_leaves_the_model_stops_and_the_words_are_kept(chat: Chat) -> None:
-    asker, question = an_asker(), a_question()
+async def test_without_a_grace_the_model_stops_when_the_last_reader_leaves_and_the_words_are_kept(chat: Chat) -> None:
+    asker, question = an_asker(), a_question(reader_grace_s=0.0)
     chat.model.script = ("one ", "two ", asyncio.Event())
     async with chat.reading(asker, question) as turn:
         await until(lambda: turn.last >= 3 and chat.model.speaking)
@@ -177,8 +177,7 @@ async def test_when_the_last_reader_leaves_the_model_stops_and_the_words_are_kep
     assert words(again) == closed.text
 
 
-async def test_a_reader_who_comes_back_within_the_grace_finds_the_turn_running() -> None:
-    chat = Chat(reader_grace_s=30)
+async def test_a_reader_who_comes_back_within_the_grace_finds_the_turn_running(chat: Chat) -> None:
     asker, question, rest = an_asker(), a_question(), asyncio.Event()
     chat.model.script = ("one ", rest, "two")
     async with chat.reading(asker, question) as turn:
@@ -189,7 +188,7 @@ async def test_a_reader_who_comes_back_within_the_grace_finds_the_turn_running()
 
 async def test_a_reader_who_leaves_during_the_opening_stops_the_turn_before_the_model(chat: Chat) -> None:
     chat.conversations.open_now = asyncio.Event()
-    async with chat.reading(an_asker(), a_question()):
+    async with chat.reading(an_asker(), a_question(reader_grace_s=0.0)):
         await until(lambda: chat.conversations.calls)
     await asyncio.sleep(0)
     chat.conversations.open_now.set()
@@ -209,7 +208,7 @@ async def test_a_turn_past_its_deadline_is_cancelled() -> None:
 
 
 async def test_a_stopping_process_without_another_replica_saves_the_words_of_running_turns() -> None:
-    chat = Chat(reader_grace_s=30)
+    chat = Chat()
     chat.model.script = ("one ", asyncio.Event())
     async with chat.reading(an_asker(), a_question()) as turn:
         await until(lambda: turn.last == 3)
@@ -222,7 +221,7 @@ async def test_a_stopping_process_without_another_replica_saves_the_words_of_run
 
 
 async def test_readers_of_a_stopping_process_hear_how_the_turn_ended() -> None:
-    chat = Chat(reader_grace_s=30)
+    chat = Chat()
     chat.model.script = ("one ", asyncio.Event())
     async with chat.reading(an_asker(), a_question()) as turn:
         await until(lambda: turn.last == 3)

@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from parley.chat.v1.chat_service_pb2 import StartTurnRequest, TurnOptions
 from parley.chat.v1.chat_service_pb2_grpc import ChatServiceStub
@@ -82,9 +83,12 @@ async def test_one_request_id_for_two_questions_is_refused(edge: grpc.aio.Channe
     assert reason_of(refused.value) == "REQUEST_ID_REUSED"
 
 
-async def test_cancelling_the_call_stops_the_model_and_keeps_the_words(edge: grpc.aio.Channel, user: Any) -> None:
+async def test_without_a_grace_cancelling_the_call_stops_the_model_and_keeps_the_words(
+    edge: grpc.aio.Channel, user: Any
+) -> None:
     conversation_id = await new_conversation(edge, user)
-    request = question(conversation_id, "tokens=3000 tokens_per_s=50")
+    at_once = TurnOptions(model="echo", max_output_tokens=3000, reader_grace=Duration())
+    request = question(conversation_id, "tokens=3000 tokens_per_s=50", options=at_once)
     call = ChatServiceStub(edge).StartTurn(request, metadata=user.metadata)
     words = ""
     async for response in call:

@@ -184,17 +184,20 @@ async def test_a_turn_without_words_has_no_answer(
     assert (type(refusal), refusal.reason) == (WrongState, Reason.TURN_ALREADY_CLOSED)
 
 
-async def test_an_answer_is_saved_with_a_token_that_expired_during_the_turn(
+async def test_a_turn_is_opened_again_and_closed_with_a_token_that_expired_meanwhile(
     sessions: SessionServiceStub, turns: TurnRecordServiceStub, me: Metadata, signer: Signer
 ) -> None:
     made, turn_id = await make(sessions, me), str(uuid4())
     ask = record.OpenTurnRequest(turn_id=turn_id, conversation_id=made.id, text="Q")
-    await turns.OpenTurn(ask, metadata=me)
+    opened = await turns.OpenTurn(ask, metadata=me)
     end = record.CloseTurnRequest(turn_id=turn_id, text="A", state=proto.MESSAGE_STATE_COMPLETE)
     old, older = (signer.metadata(tenant=TENANT, user=USER, expires_in_s=-minutes * 60) for minutes in (55, 65))
-    assert (await refusal_of(turns.CloseTurn(end, metadata=older))).reason is Reason.TOKEN_EXPIRED
+    for call in (turns.OpenTurn(ask, metadata=older), turns.CloseTurn(end, metadata=older)):
+        assert (await refusal_of(call)).reason is Reason.TOKEN_EXPIRED
+    assert await turns.OpenTurn(ask, metadata=old) == opened
     assert (await turns.CloseTurn(end, metadata=old)).answer.text == "A"
-    assert (await refusal_of(turns.OpenTurn(ask, metadata=old))).reason is Reason.TOKEN_EXPIRED
+    reading = sessions.ListMessages(session.ListMessagesRequest(conversation_id=made.id), metadata=old)
+    assert (await refusal_of(reading)).reason is Reason.TOKEN_EXPIRED
 
 
 @pytest.mark.parametrize(

@@ -76,8 +76,10 @@ class ChatServiceServicer:
 
     def StartTurn(self, request, context):
         """Asks a question and streams the answer as it is made. A repeat of request_id with the same content joins the turn
-        from its first event; once the events are gone, a day after its end, it gets `started`, `usage` and the end. Ending
-        the call does not end the turn; see TurnOptions.reader_grace.
+        from its first event; one that failed before its first word is tried again, under the same id; once the events are
+        gone, a day after its end, the repeat gets `started`, `usage` and the end.
+        Ending the call does not end the turn: ResumeTurn goes on with it, CancelTurn stops it. Without any reader for
+        TurnOptions.reader_grace, or past its deadline, it is cancelled.
         A turn that fails says so in its last event, and ends the call with the same reason.
         Refusals: CONVERSATION_NOT_FOUND, REQUEST_ID_REUSED, MODEL_UNKNOWN, PROMPT_TOO_LONG,
         TURN_NOT_FOUND (the turn to follow or replace), TOO_MANY_TURNS, TOO_MANY_READERS, CONVERSATION_UNAVAILABLE,

@@ -27,7 +27,7 @@ if _version_not_supported:
 
 class TurnRecordServiceStub:
     """The record of turns, for the chat service alone: not reachable through the edge.
-    The user is the one of the forwarded access token; CloseTurn accepts a token that expired during the turn.
+    The user is the one of the forwarded access token, which may have expired during the turn, up to an hour ago.
     Every method may also refuse with PEER_NOT_ALLOWED, TOKEN_INVALID, INVALID_FIELD, MALFORMED_REQUEST,
     RECORD_UNAVAILABLE.
     """
@@ -52,7 +52,7 @@ class TurnRecordServiceStub:
 
 class TurnRecordServiceServicer:
     """The record of turns, for the chat service alone: not reachable through the edge.
-    The user is the one of the forwarded access token; CloseTurn accepts a token that expired during the turn.
+    The user is the one of the forwarded access token, which may have expired during the turn, up to an hour ago.
     Every method may also refuse with PEER_NOT_ALLOWED, TOKEN_INVALID, INVALID_FIELD, MALFORMED_REQUEST,
     RECORD_UNAVAILABLE.
     """
@@ -98,7 +98,7 @@ def add_TurnRecordServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class TurnRecordService:
     """The record of turns, for the chat service alone: not reachable through the edge.
-    The user is the one of the forwarded access token; CloseTurn accepts a token that expired during the turn.
+    The user is the one of the forwarded access token, which may have expired during the turn, up to an hour ago.
     Every method may also refuse with PEER_NOT_ALLOWED, TOKEN_INVALID, INVALID_FIELD, MALFORMED_REQUEST,
     RECORD_UNAVAILABLE.
     """

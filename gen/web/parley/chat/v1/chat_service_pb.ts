@@ -118,8 +118,8 @@ export type TurnOptions = Message<"parley.chat.v1.TurnOptions"> & {
   search?: boolean | undefined;
 
   /**
-   * How long the turn goes on without any reader before it is stopped, 0 to 10 minutes; absent: as the installation
-   * is set.
+   * How long the turn goes on without any reader before it is cancelled, 0 to 10 minutes; absent: as the installation
+   * is set, by default one minute.
    *
    * @generated from field: google.protobuf.Duration reader_grace = 5;
    */
@@ -355,8 +355,10 @@ export const RateTurnResponseSchema: GenMessage<RateTurnResponse> = /*@__PURE__*
 export const ChatService: GenService<{
   /**
    * Asks a question and streams the answer as it is made. A repeat of request_id with the same content joins the turn
-   * from its first event; once the events are gone, a day after its end, it gets `started`, `usage` and the end. Ending
-   * the call does not end the turn; see TurnOptions.reader_grace.
+   * from its first event; one that failed before its first word is tried again, under the same id; once the events are
+   * gone, a day after its end, the repeat gets `started`, `usage` and the end.
+   * Ending the call does not end the turn: ResumeTurn goes on with it, CancelTurn stops it. Without any reader for
+   * TurnOptions.reader_grace, or past its deadline, it is cancelled.
    * A turn that fails says so in its last event, and ends the call with the same reason.
    * Refusals: CONVERSATION_NOT_FOUND, REQUEST_ID_REUSED, MODEL_UNKNOWN, PROMPT_TOO_LONG,
    * TURN_NOT_FOUND (the turn to follow or replace), TOO_MANY_TURNS, TOO_MANY_READERS, CONVERSATION_UNAVAILABLE,

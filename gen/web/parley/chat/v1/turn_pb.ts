@@ -19,8 +19,8 @@ export const file_parley_chat_v1_turn: GenFile = /*@__PURE__*/
   fileDesc("ChlwYXJsZXkvY2hhdC92MS90dXJuLnByb3RvEg5wYXJsZXkuY2hhdC52MSK+AwoJVHVybkV2ZW50Eg8KB3R1cm5faWQYASABKAkSEAoIc2VxdWVuY2UYAiABKAQSLgoHc3RhcnRlZBgDIAEoCzIbLnBhcmxleS5jaGF0LnYxLlR1cm5TdGFydGVkSAASLgoHc291cmNlcxgEIAEoCzIbLnBhcmxleS5jaGF0LnYxLlR1cm5Tb3VyY2VzSAASLwoKdGV4dF9kZWx0YRgFIAEoCzIZLnBhcmxleS5jaGF0LnYxLlRleHREZWx0YUgAEikKBXVzYWdlGAYgASgLMhgucGFybGV5LnNlc3Npb24udjEuVXNhZ2VIABIzCgljb21wbGV0ZWQYByABKAsyHi5wYXJsZXkuY2hhdC52MS5UdXJuQ29tcGxldGlvbkgAEi0KBmZhaWxlZBgIIAEoCzIbLnBhcmxleS5jaGF0LnYxLlR1cm5GYWlsdXJlSAASNQoJY2FuY2VsbGVkGAkgASgLMiAucGFybGV5LmNoYXQudjEuVHVybkNhbmNlbGxhdGlvbkgAEi4KB3Jld291bmQYCiABKAsyGy5wYXJsZXkuY2hhdC52MS5UdXJuUmV3b3VuZEgAQgcKBWV2ZW50InkKC1R1cm5TdGFydGVkEhcKD2NvbnZlcnNhdGlvbl9pZBgBIAEoCRINCgVtb2RlbBgCIAEoCRIvCgtjcmVhdGVfdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJcmVzdW1hYmxlGAQgASgIIk8KC1R1cm5Tb3VyY2VzEi4KCWNpdGF0aW9ucxgBIAMoCzIbLnBhcmxleS5zZXNzaW9uLnYxLkNpdGF0aW9uEhAKCGRlZ3JhZGVkGAIgASgIIhkKCVRleHREZWx0YRIMCgR0ZXh0GAEgASgJIlkKDlR1cm5Db21wbGV0aW9uEhIKCm1lc3NhZ2VfaWQYASABKAkSMwoNZmluaXNoX3JlYXNvbhgCIAEoDjIcLnBhcmxleS5jaGF0LnYxLkZpbmlzaFJlYXNvbiJNCgtUdXJuRmFpbHVyZRItCgZyZWFzb24YASABKA4yHS5wYXJsZXkuZXJyb3JzLnYxLkVycm9yUmVhc29uEg8KB21lc3NhZ2UYAiABKAkicAoQVHVybkNhbmNlbGxhdGlvbhISCgptZXNzYWdlX2lkGAEgASgJEjAKBWNhdXNlGAIgASgOMiEucGFybGV5LmNoYXQudjEuQ2FuY2VsbGF0aW9uQ2F1c2USFgoOZnJlZWRfYWZ0ZXJfbXMYAyABKA0iDQoLVHVyblJld291bmQiugMKBFR1cm4SCgoCaWQYASABKAkSEgoKcmVxdWVzdF9pZBgCIAEoCRIXCg9jb252ZXJzYXRpb25faWQYAyABKAkSDQoFbW9kZWwYBCABKAkSKAoFc3RhdGUYBSABKA4yGS5wYXJsZXkuY2hhdC52MS5UdXJuU3RhdGUSLwoLY3JlYXRlX3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjMKD2ZpcnN0X3RleHRfdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kX3RpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEicKBXVzYWdlGAkgASgLMhgucGFybGV5LnNlc3Npb24udjEuVXNhZ2USEgoKbWVzc2FnZV9pZBgKIAEoCRIsCgdmYWlsdXJlGAsgASgLMhsucGFybGV5LmNoYXQudjEuVHVybkZhaWx1cmUSKgoGcmF0aW5nGAwgASgOMhoucGFybGV5LmNoYXQudjEuVHVyblJhdGluZxIVCg1yYXRpbmdfcmVhc29uGA0gASgJKl8KDEZpbmlzaFJlYXNvbhIdChlGSU5JU0hfUkVBU09OX1VOU1BFQ0lGSUVEEAASFgoSRklOSVNIX1JFQVNPTl9TVE9QEAESGAoURklOSVNIX1JFQVNPTl9MRU5HVEgQAiq8AQoRQ2FuY2VsbGF0aW9uQ2F1c2USIgoeQ0FOQ0VMTEFUSU9OX0NBVVNFX1VOU1BFQ0lGSUVEEAASIAocQ0FOQ0VMTEFUSU9OX0NBVVNFX1JFUVVFU1RFRBABEiAKHENBTkNFTExBVElPTl9DQVVTRV9OT19SRUFERVIQAhIfChtDQU5DRUxMQVRJT05fQ0FVU0VfREVBRExJTkUQAxIeChpDQU5DRUxMQVRJT05fQ0FVU0VfU1RPUFBFRBAEKooBCglUdXJuU3RhdGUSGgoWVFVSTl9TVEFURV9VTlNQRUNJRklFRBAAEhYKElRVUk5fU1RBVEVfUlVOTklORxABEhgKFFRVUk5fU1RBVEVfQ09NUExFVEVEEAISFQoRVFVSTl9TVEFURV9GQUlMRUQQAxIYChRUVVJOX1NUQVRFX0NBTkNFTExFRBAEKlQKClR1cm5SYXRpbmcSGwoXVFVSTl9SQVRJTkdfVU5TUEVDSUZJRUQQABIUChBUVVJOX1JBVElOR19HT09EEAESEwoPVFVSTl9SQVRJTkdfQkFEEAJiBnByb3RvMw", [file_google_protobuf_timestamp, file_parley_errors_v1_error_reason, file_parley_session_v1_session]);
 
 /**
- * One step of a turn. The steps of a turn are numbered from 1 without a gap, except that `rewound` may jump ahead;
- * the last one is completed, failed or cancelled.
+ * One step of a turn. The steps of a turn are numbered from 1 without a gap, except that `rewound` jumps ahead; the last
+ * one is completed, failed or cancelled. No number but 1 is ever given twice; 1 is always `started`.
  *
  * @generated from message parley.chat.v1.TurnEvent
  */
@@ -102,7 +102,7 @@ export type TurnEvent = Message<"parley.chat.v1.TurnEvent"> & {
     case: "cancelled";
   } | {
     /**
-     * Words were lost with the log: forget all text so far, the whole answer follows from its beginning.
+     * All steps since `started` are void: forget them, the whole answer follows from its sources on.
      *
      * @generated from field: parley.chat.v1.TurnRewound rewound = 10;
      */
@@ -301,7 +301,8 @@ export const TurnCancellationSchema: GenMessage<TurnCancellation> = /*@__PURE__*
   messageDesc(file_parley_chat_v1_turn, 6);
 
 /**
- * Forget all text so far. Its sequence is above every number that was ever shown.
+ * Words were lost with the log, or the turn had failed before its first word and is tried again. Its sequence is above
+ * every number that was ever shown.
  *
  * @generated from message parley.chat.v1.TurnRewound
  */
@@ -364,8 +365,7 @@ export type Turn = Message<"parley.chat.v1.Turn"> & {
   createTime?: Timestamp | undefined;
 
   /**
-   * When the first word came; absent before the end, when no word had come, and when a replica went on with the turn
-   * after another one had shown its first word.
+   * When the first word of the answer came; absent before the end, and when none came.
    *
    * @generated from field: google.protobuf.Timestamp first_text_time = 7;
    */
@@ -483,7 +483,7 @@ export enum CancellationCause {
   NO_READER = 2,
 
   /**
-   * The turn's deadline passed.
+   * The turn's deadline passed: the installation's, by default 5 minutes after it was asked for.
    *
    * @generated from enum value: CANCELLATION_CAUSE_DEADLINE = 3;
    */

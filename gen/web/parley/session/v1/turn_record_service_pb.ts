@@ -180,7 +180,7 @@ export const CloseTurnResponseSchema: GenMessage<CloseTurnResponse> = /*@__PURE_
 
 /**
  * The record of turns, for the chat service alone: not reachable through the edge.
- * The user is the one of the forwarded access token; CloseTurn accepts a token that expired during the turn.
+ * The user is the one of the forwarded access token, which may have expired during the turn, up to an hour ago.
  * Every method may also refuse with PEER_NOT_ALLOWED, TOKEN_INVALID, INVALID_FIELD, MALFORMED_REQUEST,
  * RECORD_UNAVAILABLE.
  *

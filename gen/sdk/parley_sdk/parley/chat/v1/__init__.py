@@ -75,7 +75,7 @@ class CancellationCause(betterproto2.Enum):
 
     DEADLINE = 3
     """
-    The turn's deadline passed.
+    The turn's deadline passed: the installation's, by default 5 minutes after it was asked for.
     """
 
     STOPPED = 4
@@ -479,8 +479,7 @@ class Turn(betterproto2.Message):
         7, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Timestamp, optional=True
     )
     """
-    When the first word came; absent before the end, when no word had come, and when a replica went on with the turn
-    after another one had shown its first word.
+    When the first word of the answer came; absent before the end, and when none came.
     """
 
     end_time: "datetime.datetime | None" = betterproto2.field(
@@ -646,8 +645,8 @@ default_message_pool.register_message("parley.chat.v1", "TurnCompletion", TurnCo
 @dataclass(eq=False, repr=False)
 class TurnEvent(betterproto2.Message):
     """
-    One step of a turn. The steps of a turn are numbered from 1 without a gap, except that `rewound` may jump ahead;
-    the last one is completed, failed or cancelled.
+    One step of a turn. The steps of a turn are numbered from 1 without a gap, except that `rewound` jumps ahead; the last
+    one is completed, failed or cancelled. No number but 1 is ever given twice; 1 is always `started`.
 
     Oneofs:
         - event: What happened.
@@ -704,7 +703,7 @@ class TurnEvent(betterproto2.Message):
 
     rewound: "TurnRewound | None" = betterproto2.field(10, betterproto2.TYPE_MESSAGE, optional=True, group="event")
     """
-    Words were lost with the log: forget all text so far, the whole answer follows from its beginning.
+    All steps since `started` are void: forget them, the whole answer follows from its sources on.
     """
 
 
@@ -800,8 +799,8 @@ class TurnOptions(betterproto2.Message):
         5, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Duration, optional=True
     )
     """
-    How long the turn goes on without any reader before it is stopped, 0 to 10 minutes; absent: as the installation
-    is set.
+    How long the turn goes on without any reader before it is cancelled, 0 to 10 minutes; absent: as the installation
+    is set, by default one minute.
     """
 
 
@@ -846,7 +845,8 @@ default_message_pool.register_message("parley.chat.v1", "TurnRated", TurnRated)
 @dataclass(eq=False, repr=False)
 class TurnRewound(betterproto2.Message):
     """
-    Forget all text so far. Its sequence is above every number that was ever shown.
+    Words were lost with the log, or the turn had failed before its first word and is tried again. Its sequence is above
+    every number that was ever shown.
     """
 
     pass
@@ -926,8 +926,10 @@ class ChatServiceStub(betterproto2_grpclib.ServiceStub):
     ) -> "AsyncIterator[StartTurnResponse]":
         """
         Asks a question and streams the answer as it is made. A repeat of request_id with the same content joins the turn
-        from its first event; once the events are gone, a day after its end, it gets `started`, `usage` and the end. Ending
-        the call does not end the turn; see TurnOptions.reader_grace.
+        from its first event; one that failed before its first word is tried again, under the same id; once the events are
+        gone, a day after its end, the repeat gets `started`, `usage` and the end.
+        Ending the call does not end the turn: ResumeTurn goes on with it, CancelTurn stops it. Without any reader for
+        TurnOptions.reader_grace, or past its deadline, it is cancelled.
         A turn that fails says so in its last event, and ends the call with the same reason.
         Refusals: CONVERSATION_NOT_FOUND, REQUEST_ID_REUSED, MODEL_UNKNOWN, PROMPT_TOO_LONG,
         TURN_NOT_FOUND (the turn to follow or replace), TOO_MANY_TURNS, TOO_MANY_READERS, CONVERSATION_UNAVAILABLE,

@@ -852,7 +852,7 @@ class SessionServiceStub(betterproto2_grpclib.ServiceStub):
 class TurnRecordServiceStub(betterproto2_grpclib.ServiceStub):
     """
     The record of turns, for the chat service alone: not reachable through the edge.
-    The user is the one of the forwarded access token; CloseTurn accepts a token that expired during the turn.
+    The user is the one of the forwarded access token, which may have expired during the turn, up to an hour ago.
     Every method may also refuse with PEER_NOT_ALLOWED, TOKEN_INVALID, INVALID_FIELD, MALFORMED_REQUEST,
     RECORD_UNAVAILABLE.
     """
