@@ -37,9 +37,6 @@ NATS_ADVICE = "Start NATS and check PARLEY_NATS_URL and the three PARLEY_TLS_*_F
 _log = logging.getLogger("parley.serving")
 _CHECK_EVERY_S = 2.0
 _CHECK_WITHIN_S = 5.0
-# Without its event engine gRPC reads its sockets in the thread that wakes the event loop: half as many changes of
-# thread for each message, a fifth of chat's processor time (docs/profile.md).
-_ONE_POLLER = "-event_engine_client,-event_engine_listener"
 _REFUSING_S = 0.3  # the end of the grace, in which calls that did not finish are told so
 _MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 _OPTIONS = [
