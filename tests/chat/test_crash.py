@@ -1,319 +1,110 @@
-"""The life of a turn with a crash at every step, and in any order of events.
+"""The life of a turn with a crash, or a pause, at every step, and in any order of events.
 
-`test_a_crash_at_any_step` kills the replica that runs a turn just before and just after each call that it makes to the
-outside. The machine mixes crashes of replicas, losses of the log, outages and readers as hypothesis likes. Both judge
-by what a reader saw, and by what the record and the conversation hold.
+Each story of a turn is told once for each call to the outside that one replica makes in it, just before and just after
+the call: there the replica is killed, or stands still until another one has done its work. The machine mixes crashes,
+pauses, losses of the log, outages and readers as hypothesis likes. All judge by what readers saw, and by what the
+record and the conversation hold.
 """
 
 import asyncio
-import selectors
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from uuid import UUID
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from services.chat.turn import (
-    Asker,
-    CancellationCause,
-    Cancelled,
-    Completed,
-    Entry,
-    Failed,
-    Question,
-    Rewound,
-    Started,
-    TextDelta,
-    Turn,
-    Usage,
-)
-from services.chat.wire import encode
-from services.shared.errors import Reason, Refusal
-from tests.chat.conftest import Chat, a_passage, a_question, an_asker
-from tests.chat.fakes import EchoModel, FakeTurnLog, FakeTurnRecords, Line
-
-TEXT = "one two three four five six seven eight nine ten"
+from services.chat.turn import Entry, Failed, Turn
+from tests.chat.fakes import FakeTurnLog, FakeTurnRecords, Line
+from tests.chat.jumping import JumpingLoop, in_no_time
+from tests.chat.replicas import Mesh, check_ended, check_whole
 
 
-@dataclass
-class Client:
-    """Reads one turn, wherever it can, comes back after each broken call, and asks again after a failure."""
-
-    asker: Asker
-    question: Question
-    shown: dict[int, bytes]  # to all clients, by number
-    seen: list[Entry] = field(default_factory=list)
-    turn_id: UUID | None = None
-    sent_away: bool = False  # to the conversation, as the events are gone
-
-    @property
-    def last(self) -> int:
-        return self.seen[-1].sequence if self.seen else 0
-
-    @property
-    def failed(self) -> bool:
-        return bool(self.seen) and isinstance(self.seen[-1].event, Failed)
-
-    @property
-    def over(self) -> bool:
-        return self.sent_away or (bool(self.seen) and isinstance(self.seen[-1].event, Completed | Cancelled))
-
-    @property
-    def had_the_end_alone(self) -> bool:
-        """From the record, as the log was gone."""
-        return [type(entry.event) for entry in self.seen[:2]] == [Started, Usage]
-
-    def begin_again(self) -> None:
-        self.seen, self.turn_id = [], None
-
-    async def read(self, chat: Chat, most: int = 1000) -> None:
-        """Until the turn is over, the call breaks, or so many entries came."""
-        if self.turn_id:
-            reading = await chat.turns.resume(self.asker, self.turn_id, self.last)
-        else:
-            reading = chat.turns.start(self.asker, self.question)
-        try:
-            async for entry in reading.follow():
-                self.turn_id = reading.live.turn_id
-                self.take(entry)
-                most -= 1
-                if not most:
-                    return
-        finally:
-            reading.leave()
-
-    def take(self, entry: Entry) -> None:
-        gap = entry.sequence - self.last
-        assert gap == 1 or (gap > 1 and isinstance(entry.event, Rewound)), f"{entry} after {self.last}"
-        self.seen.append(entry)
-        if isinstance(entry.event, Started):
-            event = replace(entry.event, resumable=True)  # the log may have come back
-            entry = replace(entry, encoded=encode(self.turn_id, 1, event))
-        if not self.had_the_end_alone:
-            assert self.shown.setdefault(entry.sequence, entry.encoded) == entry.encoded, f"another {entry}"
+async def passed(condition: Callable[[], object]) -> None:
+    """Let time pass until the condition holds."""
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.01)
 
 
-def text_of(entries: Sequence[Entry]) -> str:
-    """As a client puts it together."""
-    text = ""
-    for entry in entries:
-        match entry.event:
-            case Rewound():
-                text = ""
-            case TextDelta(words):
-                text += words
-    return text
+async def a_first_run(mesh: Mesh) -> Line:
+    return mesh.first.line
 
 
-def check_whole(chat: Chat, client: Client) -> None:
-    """One turn, ended once, with the answer that the client saw and the conversation has."""
-    assert text_of(client.seen) == TEXT
-    assert isinstance(client.seen[-1].event, Completed)
-    assert [type(end) for _, end in chat.records.ended if not isinstance(end, Failed)] == [Completed]
-    assert len(chat.conversations.questions) == 1
-    ((turn_id, closed),) = chat.conversations.answers.items()
-    assert (turn_id, closed.text, closed.whole) == (client.turn_id, TEXT, True)
-    assert closed.message_id == client.seen[-1].event.message_id
+async def a_takeover(mesh: Mesh) -> Line:
+    """After the first replica is gone."""
+    mesh.read(0)
+    await passed(lambda: mesh.client.last > 2)
+    mesh.kill(0)
+    mesh.read(1)
+    return mesh.replicas[0].line
 
 
-def check_ended(chat: Chat, client: Client) -> None:
-    """Whole, or stopped by the last replica that lived, with the words that the client saw.
-
-    Where the log is gone, a client that comes late gets the end alone, and the words from the conversation.
-    """
-    if client.sent_away or client.had_the_end_alone:
-        *_, (_, ended) = chat.records.ended
-        (closed,) = chat.conversations.answers.values()
-        assert closed.whole == isinstance(ended, Completed)
-        assert closed.text == TEXT or not closed.whole
-        return
-    end = client.seen[-1].event
-    if not (isinstance(end, Cancelled) and end.cause is CancellationCause.STOPPED):
-        check_whole(chat, client)
-        return
-    assert [event for _, event in chat.records.ended if not isinstance(event, Failed)] == [end]
-    assert TEXT.startswith(text_of(client.seen))
-    assert [(closed.text, closed.whole) for closed in chat.conversations.answers.values()] == [
-        (text_of(client.seen), False)
-    ]
+async def a_second_try(mesh: Mesh) -> Line:
+    """After a first one without a model, in which an onlooker still stands."""
+    mesh.first.model.dying = True
+    mesh.read(0)
+    await passed(lambda: mesh.client.last)
+    mesh.look(1, 2)
+    await passed(lambda: mesh.client.failed)
+    mesh.first.model.dying = False
+    mesh.client.begin_again()
+    return mesh.first.line
 
 
-class Mesh:
-    """Two replicas that beat, and clients that read one turn at either of them; time passes when nobody works.
-
-    One client wants the answer. Another one only looks at it now and then.
-    """
-
-    def __init__(self, **changes: object) -> None:
-        self.first = Chat(model=EchoModel(TEXT, pause_s=0.25, uneven=True), reader_grace_s=60, patience_s=60, **changes)
-        self.first.documents.passages = [a_passage()]
-        self.replicas: list[Chat] = []
-        self.gone: list[Chat] = []  # kept, with all that they still wait for
-        self._beating: dict[UUID, asyncio.Task[None]] = {}
-        asker, question, shown = an_asker(), a_question(), dict[int, bytes]()
-        self.client = Client(asker, question, shown)
-        self.onlooker = Client(asker, question, shown)
-        self._looks: list[asyncio.Task[None]] = []
-        self._at = 0
-        self.reading: asyncio.Task[None] | None = None
-        self._run(self.first)
-        self._run(self.first.other(reader_grace_s=60, patience_s=60))
-
-    def _run(self, chat: Chat) -> None:
-        self.replicas.append(chat)
-        self._beating[chat.replica_id] = asyncio.create_task(chat.ownership.run())
-
-    def replace(self, number: int) -> None:
-        """A new process stands where one has gone."""
-        gone = self.replicas.pop(number)
-        self.gone.append(gone)
-        self._beating.pop(gone.replica_id).cancel()
-        self._run(gone.other(reader_grace_s=60, patience_s=60, line=Line()))
-        if self.reading and self._at == number:
-            self.reading.cancel()
-        self._at = 0
-
-    def kill(self, number: int) -> None:
-        self.replicas[number].line.is_cut = True
-        self.replace(number)
-
-    async def drain(self, number: int) -> None:
-        await self.replicas[number].ownership.drain(3)
-        self.kill(number)
-
-    def read(self, number: int) -> None:
-        """Let the client read at a replica, instead of where it reads now."""
-        if self.reading:
-            self.reading.cancel()
-        self._at = number
-        self.reading = asyncio.create_task(self.client.read(self.replicas[number]))
-        self.reading.add_done_callback(lambda task: task.cancelled() or task.exception())
-
-    async def read_on(self) -> None:
-        """As a client does whose call has broken."""
-        if self.reading is None or not self.reading.done():
-            return
-        error = None if self.reading.cancelled() else self.reading.exception()
-        if error and not isinstance(error, Refusal):
-            raise error
-        if self.client.failed:
-            self.client.begin_again()
-        elif isinstance(error, Refusal) and error.reason is Reason.TURN_NOT_RESUMABLE:
-            if isinstance(self.first.records.ended[-1][1], Failed):
-                self.client.begin_again()
-            else:
-                self.client.sent_away = True
-        if not self.client.over:
-            self.read((self._at + 1) % len(self.replicas))
-
-    def look(self, number: int, entries: int) -> None:
-        """Let the onlooker read so many entries at a replica."""
-        if self.client.turn_id and all(look.done() for look in self._looks):
-            self.onlooker.turn_id = self.client.turn_id
-            self._looks.append(asyncio.create_task(self.onlooker.read(self.replicas[number], entries)))
-
-    def check_looks(self) -> None:
-        """Raise what an onlooker found wrong."""
-        for look in self._looks:
-            if look.done() and not isinstance(look.exception(), Refusal | None):
-                raise look.exception()
-
-    async def pass_time(self, seconds: float) -> None:
-        end_s = asyncio.get_running_loop().time() + seconds
-        while asyncio.get_running_loop().time() < end_s:
-            await asyncio.sleep(0.05)
-            await self.read_on()
-            self.check_looks()
-
-    async def end(self) -> None:
-        """Everything is well from now on: the client reads to the end."""
-        self.first.log.down = self.first.records.down = False
-        for chat in self.replicas:
-            chat.model.dying = False
-            chat.line.go_on.set()
-        if self.reading is None:
-            self.read(0)
-        async with asyncio.timeout(50):
-            while not self.client.over:
-                await self.pass_time(0.1)
-        await self.pass_time(2)
+Story = Callable[[Mesh], Awaitable[Line]]  # up to where it may be disturbed, and the line of who is disturbed
+STORIES: dict[str, Story] = {"first run": a_first_run, "takeover": a_takeover, "second try": a_second_try}
 
 
-def in_no_time(work: Coroutine[None, None, None]) -> None:
-    """Run it in a loop of its own whose clock jumps to whatever is waited for."""
-    loop = JumpingLoop()
-    try:
-        loop.run_until_complete(work)
-    finally:
-        loop.finish()
+async def disturbed(story: Story, step: int, when: str, *, kill: bool, **parts: object) -> bool:
+    """Tell a story with a disturbance at a step; False when there was no such step."""
+    mesh = Mesh(**parts)
+    await asyncio.sleep(0.5)  # both have beaten
+    line = await story(mesh)
+    place = (line.steps + step, when)
+    line.cut_at, line.pause_at = (place, None) if kill else (None, place)
+    if mesh.reading is None or mesh.reading.done():
+        mesh.read(0)
+    number = next(number for number, chat in enumerate(mesh.replicas) if chat.line is line)
+    while not (line.is_cut or mesh.client.over) and line.go_on.is_set():
+        await mesh.pass_time(0.02)
+    happened = line.is_cut or not line.go_on.is_set()
+    if line.is_cut:
+        mesh.kill(number)
+    elif happened:
+        mesh.read(1 - number)
+        await mesh.pass_time(2.1)  # the other one is about to say the second half
+    mesh.look(1, 1000)
+    await mesh.end()
+    check_whole(mesh.first, mesh.client)
+    return happened
 
 
-class JumpingLoop(asyncio.SelectorEventLoop):
-    """Nothing here waits for the world: when all sleep, it is the time at which the first one wakes."""
+def disturbed_everywhere(story: str, when: str, *, kill: bool, **parts: Callable[[], object]) -> int:
+    """The number of steps at which it was."""
 
-    def __init__(self) -> None:
-        self._now_s = 0.0
-        super().__init__(JumpingSelector(self._jump))
+    async def everywhere() -> int:
+        steps = 0
+        while await disturbed(
+            STORIES[story], steps + 1, when, kill=kill, **{name: make() for name, make in parts.items()}
+        ):
+            steps += 1
+        return steps
 
-    def time(self) -> float:
-        return self._now_s
-
-    def _jump(self, seconds: float) -> None:
-        self._now_s += seconds
-
-    def finish(self) -> None:
-        """Cancel what is left, and close."""
-        while tasks := asyncio.all_tasks(self):  # what a dead replica still does may wait for ever again
-            for task in tasks:
-                task.cancel()
-            self.run_until_complete(asyncio.wait(tasks, timeout=0.01))
-        self.run_until_complete(self.shutdown_asyncgens())
-        self.close()
-
-
-class JumpingSelector(selectors.SelectSelector):
-    def __init__(self, jump: Callable[[float], None]) -> None:
-        super().__init__()
-        self._jump = jump
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        assert timeout is not None, "everybody waits for ever"
-        if timeout > 0:
-            self._jump(timeout)
-        return super().select(0)
+    return in_no_time(everywhere())
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_crash_at_any_step(when: str) -> None:
-    meshes: list[Mesh] = []
+@pytest.mark.parametrize("story", STORIES)
+def test_a_crash_at_any_step(story: str, when: str) -> None:
+    assert disturbed_everywhere(story, when, kill=True) > 20
 
-    async def crash_at(step: int) -> bool:
-        mesh = Mesh()
-        meshes.append(mesh)
-        await asyncio.sleep(0.5)  # both have beaten
-        line = mesh.first.line
-        line.cut_at = (line.steps + step, when)
-        mesh.read(0)
-        while not line.is_cut and not mesh.client.over:
-            await asyncio.sleep(0.02)
-        if line.is_cut:
-            mesh.kill(0)
-        await mesh.end()
-        check_whole(mesh.first, mesh.client)
-        return line.is_cut
 
-    steps = 0
-
-    async def crash_at_each() -> None:
-        nonlocal steps
-        while await crash_at(steps + 1):
-            steps += 1
-
-    in_no_time(crash_at_each())
-    assert steps > 40
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("story", STORIES)
+def test_a_pause_at_any_step(story: str, when: str) -> None:
+    assert disturbed_everywhere(story, when, kill=False) > 20
 
 
 class TurnMachine(RuleBasedStateMachine):
@@ -347,6 +138,16 @@ class TurnMachine(RuleBasedStateMachine):
     def a_replica_stands_still(self, number: int) -> None:
         self.mesh.replicas[number].line.go_on.clear()
 
+    @rule(number=replicas, lost=st.sampled_from([None, None, 1, 2, 12]))
+    def a_replica_oversleeps(self, number: int, lost: int | None) -> None:
+        """It wakes up when its lease is over, possibly to a log that was started anew."""
+        line = self.mesh.replicas[number].line
+        line.go_on.clear()
+        self.run(self.mesh.pass_time(1.6))
+        if lost is not None and not self.mesh.client.over:
+            self.mesh.first.log.lose(lost)
+        line.go_on.set()
+
     @rule(number=replicas)
     def a_replica_goes_on(self, number: int) -> None:
         self.mesh.replicas[number].line.go_on.set()
@@ -369,10 +170,10 @@ class TurnMachine(RuleBasedStateMachine):
     def the_record_is_cut_off(self, down: bool) -> None:
         self.mesh.first.records.down = down
 
-    @precondition(lambda self: not self.mesh.client.over)
     @rule(entries=st.integers(0, 12))
     def the_log_loses_its_end(self, entries: int) -> None:
-        self.mesh.first.log.lose(entries)
+        if not self.mesh.client.over:
+            self.mesh.first.log.lose(entries)
 
     @rule(dying=st.booleans())
     def the_model_dies(self, dying: bool) -> None:
@@ -399,7 +200,7 @@ class TurnMachine(RuleBasedStateMachine):
 
 
 PLAN = settings(
-    max_examples=100,
+    max_examples=300,
     stateful_step_count=25,
     deadline=None,
     derandomize=True,
@@ -413,7 +214,7 @@ def test_a_turn_survives_whatever_happens_in_any_order() -> None:
     run_state_machine_as_test(TurnMachine, settings=PLAN)
 
 
-# Deliberate breaks, each of which the machine notices
+# Deliberate breaks, each of which is noticed
 
 
 class ForgetfulLog(FakeTurnLog):
@@ -432,10 +233,47 @@ class IdleRecords(FakeTurnRecords):
         return []
 
 
-@pytest.mark.parametrize("broken", [{"log": ForgetfulLog}, {"records": IdleRecords}], ids=["log", "records"])
+class UnfencedLog(FakeTurnLog):
+    """Takes any number from anybody."""
+
+    async def append(
+        self, turn_id: UUID, after: int, entries: Sequence[Entry], *, incarnation: str | None = None
+    ) -> str | None:
+        self._check()
+        async with self._written:
+            self.entries[turn_id] += entries
+            self._written.notify_all()
+        return self.incarnation
+
+
+class ForgivingRecords(FakeTurnRecords):
+    """Says to every run that the turn is still its own."""
+
+    def of(self, replica_id: UUID) -> "ForgivingRecords":
+        return ForgivingRecords(self.record, replica_id)
+
+    async def mark_log(self, turn: Turn, incarnation: str | None) -> bool:
+        await super().mark_log(turn, incarnation)
+        return True
+
+
+BROKEN = {
+    "forgetful log": {"log": ForgetfulLog},
+    "unfenced log": {"log": UnfencedLog},
+    "idle records": {"records": IdleRecords},
+    "forgiving records": {"records": ForgivingRecords},
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
 def test_the_machine_notices(broken: dict[str, Callable[[], object]]) -> None:
     class BrokenMachine(TurnMachine):
         parts = broken
 
     with pytest.raises((AssertionError, TimeoutError)):
         run_state_machine_as_test(BrokenMachine, settings=PLAN)
+
+
+def test_a_log_without_its_fence_is_noticed() -> None:
+    with pytest.raises((AssertionError, TimeoutError)):
+        disturbed_everywhere("first run", "before", kill=False, log=UnfencedLog)
