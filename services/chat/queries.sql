@@ -102,7 +102,7 @@ UPDATE turns SET replica_id = $1, run_id = gen_random_uuid(), runs = runs + 1, r
 WHERE state = 'running' AND (tenant_id, id) IN (
     SELECT orphan.tenant_id, orphan.id FROM turns AS orphan
     WHERE orphan.state = 'running' AND CASE
-        WHEN orphan.replica_id = $1 THEN orphan.run_id <> ALL($2::uuid[]) AND orphan.run_time < $4
+        WHEN orphan.replica_id = $1 THEN orphan.run_time < $4 AND orphan.run_id NOT IN (SELECT unnest($2::uuid[]))
         ELSE NOT EXISTS (SELECT FROM replicas WHERE replicas.id = orphan.replica_id AND lease_until > now())
     END
     LIMIT $3 FOR UPDATE SKIP LOCKED

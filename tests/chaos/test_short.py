@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.__main__ import chaos
-from tests.chaos.report import passed, table
+from tests.chaos.report import table
 from tests.chaos.run import Load
 
 SHORT_KILLS = 28
@@ -20,4 +20,8 @@ async def test_no_turn_is_lost_doubled_or_changed_while_everything_breaks(tmp_pa
     print(f"seed {seed}")
     load = Load(turns=150, users=20, seed=seed, at_most_s=300)
     outcome, violations = await chaos(load, kills=SHORT_KILLS, mean_wait_s=1.3, data_dir=tmp_path / "mesh")
-    assert passed(outcome, violations), f"seed {seed}\n{table(outcome, violations)}"
+    told = f"seed {seed}\n{table(outcome, violations)}"
+    print(told)
+    # How long recoveries take says nothing on a machine that does other things, too: `make chaos` asks for that.
+    assert not violations, told
+    assert not outcome.unfinished, told

@@ -23,6 +23,7 @@ from turn import Refused, Turn
 ORDER = re.compile(r"^\s*tokens=(\d{1,6}) tokens_per_s=(\d{1,6}(?:\.\d+)?)\s*$", re.MULTILINE)
 ECHO_TOKENS_PER_S = 50.0
 CANCEL_POLL_S = 0.25
+TICK_S = 0.02
 
 
 class TritonPythonModel:
@@ -67,7 +68,9 @@ class _Stream:
         self._sent = 0
 
     def due_s(self) -> float:
-        return self._start_s + self._offset_s()
+        """By the clock. Streams with an interval speak in common ticks, as those of a model that decodes in batches."""
+        due_s = self._start_s + self._offset_s()
+        return math.ceil(due_s / TICK_S) * TICK_S if self._turn.interval_s and self._sent else due_s
 
     def speak(self) -> bool:
         """Send what is due. False when that was the end."""
