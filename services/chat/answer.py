@@ -18,13 +18,14 @@ from uuid import UUID
 
 from services.chat import notes
 from services.chat.journal import REWOUND_STEP, Journal
-from services.chat.live import LiveTurn, TurnTaken
+from services.chat.live import LiveTurn, TurnTaken, Wish
 from services.chat.pace import Pace
 from services.chat.prompt import Prompts
 from services.chat.speech import FIRST_PAUSE_S, LONGEST_PAUSE_S, HandedOver, Model, Speech
 from services.chat.takeover import Recovered
 from services.chat.turn import (
     Asker,
+    CancellationCause,
     Cancelled,
     Completed,
     End,
@@ -149,11 +150,15 @@ class Answer:
         if self._found.rewind:
             await self._rewind()
         try:
-            async with asyncio.TaskGroup() as tasks:
+            async with asyncio.timeout_at(self._until_s), asyncio.TaskGroup() as tasks:
                 searching = tasks.create_task(self._search_again(self._found.sources))
                 history = await self._open()
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
+        except TimeoutError:
+            if not self.opened:
+                raise Unavailable(Reason.CONVERSATION_UNAVAILABLE, "The turn's time ran out before it began.") from None
+            return Wish(CancellationCause.DEADLINE, self._until_s).cancelled(CancellationCause.DEADLINE)
         return self._stopped() or await self._speak(history, searching.result())
 
     async def _open(self) -> Sequence[Message]:

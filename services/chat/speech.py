@@ -16,6 +16,7 @@ from services.chat.turn import CancellationCause, Cancelled, FinishReason, Turn,
 from services.chat.words import Words
 from services.shared.errors import Reason, Unavailable
 
+_ENDING_S = 0.1  # so shortly before the turn's deadline, it is the deadline that ended the model's stream
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 0.5
 
@@ -102,7 +103,7 @@ class Speech:
                 try:
                     await self._speak()
                 except Unavailable:
-                    if not (words.spoken or self._patient):
+                    if not (words.spoken or self._patient or self._left_s() < _ENDING_S):
                         raise
                     pause_s = FIRST_PAUSE_S if len(words.spoken) > said else min(2 * pause_s, LONGEST_PAUSE_S)
                     await asyncio.sleep(pause_s)

@@ -96,6 +96,20 @@ async def test_when_the_first_word_came_outlives_its_replica(one: Chat, other: C
     assert record.create_time < record.first_text_time < taken_over < record.end_time
 
 
+async def test_a_session_that_does_not_answer_holds_no_turn_beyond_its_deadline(one: Chat, other: Chat) -> None:
+    asker = an_asker()
+    one.change(deadline_s=0.4)
+    async with one.reading(asker, a_question()) as turn:
+        await until(lambda: turn.last == 4)
+        other.conversations.open_now = asyncio.Event()  # never set
+        await killed(one, other)
+        entries = await other.resume(asker, turn.turn_id)
+    end = entries[-1].event
+    assert isinstance(end, Cancelled)
+    assert end.cause is CancellationCause.DEADLINE
+    assert [(closed.text, closed.whole) for closed in one.conversations.answers.values()] == [("one two", False)]
+
+
 async def test_the_shown_sources_keep_their_numbers_whatever_is_found_now(one: Chat, other: Chat) -> None:
     shown = [a_passage("The answer is 42."), a_passage("No, it is 43.")]
     one.documents.passages = shown
