@@ -1,8 +1,9 @@
 """All turns of this process: who asks first runs the turn, who repeats joins it, whoever else reads follows its log.
 
-A request is claimed in the record, so that one replica answers it however many are asked. All readers of a turn in
-this process share one LiveTurn. It is fed by the run of the turn, or, where another replica runs it, by one task that
-follows the log. A turn that is taken over changes from the second to the first, one that is lost the other way.
+A request is claimed in the record, so that one replica answers it however many are asked. The readers of a turn in
+this process share one LiveTurn, but for those who asked before it was known which turn it is. It is fed by the run of
+the turn, or, where another replica runs it, by one task that follows the log. A turn that is taken over changes from
+the second to the first, one that is lost the other way.
 """
 
 import asyncio

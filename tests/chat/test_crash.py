@@ -57,9 +57,8 @@ Story = Callable[[Mesh], Awaitable[Line]]  # up to where it may be disturbed, an
 STORIES: dict[str, Story] = {"first run": a_first_run, "takeover": a_takeover, "second try": a_second_try}
 
 
-async def disturbed(story: Story, step: int, when: str, *, kill: bool, **parts: object) -> bool:
+async def disturbed(mesh: Mesh, story: Story, step: int, when: str, *, kill: bool) -> bool:
     """Tell a story with a disturbance at a step; False when there was no such step."""
-    mesh = Mesh(**parts)
     await asyncio.sleep(0.5)  # both have beaten
     line = await story(mesh)
     place = (line.steps + step, when)
@@ -84,11 +83,15 @@ async def disturbed(story: Story, step: int, when: str, *, kill: bool, **parts: 
 def disturbed_everywhere(story: str, when: str, *, kill: bool, **parts: Callable[[], object]) -> int:
     """The number of steps at which it was."""
 
+    meshes: list[Mesh] = []  # kept, with all that their dead replicas still wait for
+
+    async def happened_at(step: int) -> bool:
+        meshes.append(Mesh(**{name: make() for name, make in parts.items()}))
+        return await disturbed(meshes[-1], STORIES[story], step, when, kill=kill)
+
     async def everywhere() -> int:
         steps = 0
-        while await disturbed(
-            STORIES[story], steps + 1, when, kill=kill, **{name: make() for name, make in parts.items()}
-        ):
+        while await happened_at(steps + 1):
             steps += 1
         return steps
 
