@@ -113,14 +113,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             async with self._around(method, context, longest_s) as call:
                 return await inner(await checked(requests, context), call)
 
-        async def stream(requests: Any, context: grpc.aio.ServicerContext) -> None:
+        async def stream(requests: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Message]:
             async with self._around(method, context, longest_s) as call:
                 answers = inner(await checked(requests, context), call)
                 if inspect.isawaitable(answers):  # health's Watch writes to the context instead of yielding
                     await answers
                     return
                 async for message in answers:
-                    await context.write(message)
+                    yield message
 
         # A single request is read as a stream of one, which is the same on the wire: a call that ends without a whole
         # message would never reach a handler that takes one, nor be answered.
@@ -150,7 +150,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             facts["reason"] = refusal.reason
             code = code_of(refusal)
             await abort_with(context, refusal)
-        except (asyncio.CancelledError, GeneratorExit):  # the second: a call that its server dropped
+        except (asyncio.CancelledError, GeneratorExit):  # the second: a stream that nobody reads on
             code = grpc.StatusCode.CANCELLED
             raise
         except grpc.aio.AbortError:  # health and reflection end their calls themselves
