@@ -124,6 +124,14 @@ async def test_the_request_is_what_the_models_expect(model: TritonModel, triton:
     assert [tensor.name for tensor in second.inputs] == ["messages", "max_tokens"]
 
 
+async def test_an_interval_is_asked_for_in_milliseconds(model: TritonModel, triton: FakeTriton) -> None:
+    triton.script = [said("", 0, "stop")]
+    pieces = model.speak("chat", PROMPT, temperature=None, interval_s=0.125, limit_s=5)
+    assert [piece.finish_reason async for piece in pieces] == [FinishReason.STOP]
+    inputs = dict(zip((t.name for t in triton.requests[0].inputs), triton.requests[0].raw_input_contents, strict=True))
+    assert struct.unpack("<i", inputs["interval_ms"]) == (125,)
+
+
 async def test_closing_the_stream_frees_the_model(model: TritonModel, triton: FakeTriton) -> None:
     triton.script = [said("one", 1), None]
     async with aclosing(model.speak("chat", PROMPT, temperature=None, interval_s=0, limit_s=5)) as pieces:
