@@ -1,7 +1,8 @@
 """The calls that read turns in this process, and how many of them a user may have."""
 
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from uuid import UUID
 
 from services.chat.live import LiveTurn
@@ -43,6 +44,16 @@ class Readings:
         if self._counts[asker.tenant_id, asker.user_id] >= self._limit:
             message = f"You have {self._limit} open streams: end one."
             raise Exhausted(Reason.TOO_MANY_READERS, message, retry_after_s=_RETRY_AFTER_S, limit=self._limit)
+
+    @contextmanager
+    def arriving(self, asker: Asker) -> Iterator[None]:
+        """Count a call that still waits to `begin`. Raises Exhausted."""
+        self.check(asker)
+        self._counts[asker.tenant_id, asker.user_id] += 1
+        try:
+            yield
+        finally:
+            self.end(asker)
 
     def begin(self, live: LiveTurn, after: int, asker: Asker) -> Reading:
         """Read a turn after a number; the caller must `leave` it."""

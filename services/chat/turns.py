@@ -142,13 +142,13 @@ class Turns:
 
     async def resume(self, asker: Asker, turn_id: UUID, after: int) -> Reading:
         """Read a turn after a number; the caller must `leave` it. Raises NotFound, Invalid, WrongState, Unavailable."""
-        self._readings.check(asker)
         key = (asker.tenant_id, asker.user_id, turn_id)
         live = self._live.get(key)
-        if live is None or not live.runs_here:
-            await self._follower.check(asker, turn_id, after)
-        elif not await live.reaches(after, CATCHING_UP_S):
-            raise beyond(live.last)
+        with self._readings.arriving(asker):
+            if live is None or not live.runs_here:
+                await self._follower.check(asker, turn_id, after)
+            elif not await live.reaches(after, CATCHING_UP_S):
+                raise beyond(live.last)
         live = self._live.get(key)  # as it is now
         if live is None:
             live = self._live[key] = self._new(turn_id, None, runs_here=False)

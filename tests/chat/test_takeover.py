@@ -461,6 +461,20 @@ async def test_a_user_may_have_so_many_running_turns() -> None:
         chat.model.go_on.set()
 
 
+async def test_a_reader_who_still_waits_for_a_number_counts() -> None:
+    chat = Chat(model=EchoModel(TEXT, pause_after=2), open_readers=2)
+    asker = an_asker()
+    async with chat.reading(asker, a_question()) as turn:
+        await until(lambda: turn.last == 4)
+        ahead = asyncio.create_task(chat.turns.resume(asker, turn.turn_id, 5))
+        await asyncio.sleep(0)
+        with pytest.raises(Exhausted):
+            await chat.turns.resume(asker, turn.turn_id, 0)
+        chat.model.go_on.set()
+        (await ahead).leave()
+        (await chat.turns.resume(asker, turn.turn_id, 0)).leave()
+
+
 async def test_a_user_may_have_so_many_readers() -> None:
     chat = Chat(model=EchoModel(TEXT, pause_after=2), open_readers=2)
     asker, question = an_asker(), a_question()

@@ -67,6 +67,23 @@ async def test_a_stopped_replica_hands_its_turns_over(
         assert asker.words == other.words == answered.text
 
 
+async def test_a_hundred_copies_at_two_replicas_are_one_turn(
+    pair: RunningMesh, gate: grpc.aio.Channel, one: Any, two: Any, ada: User
+) -> None:
+    request = question(await new_conversation(gate, ada), "tokens=25 tokens_per_s=50", options=options())
+    copies = [Follower(channel, ada, request) for channel in 50 * (one, two)]
+    async with following(*copies) as followed:
+        await followed
+    asked, answered = await messages_of(gate, ada, request.conversation_id)
+    assert {copy.words for copy in copies} == {answered.text} == {answer(25)}
+    assert {tuple(copy.numbers) for copy in copies} == {tuple(range(1, len(copies[0].numbers) + 1))}
+    assert {copy.turn_id for copy in copies} == {asked.turn_id} == {answered.turn_id}
+    assert {copy.last.completed.message_id for copy in copies} == {answered.id}
+    assert not any(copy.breaks for copy in copies)
+    charged = "SELECT sum(completion_tokens) FROM turns WHERE request_id = $1"
+    assert await pair.rows(charged, request.request_id) == [(25,)]
+
+
 async def test_a_replica_that_stood_still_finds_its_turn_taken_and_follows(
     pair: RunningMesh, faults: ChaosMesh, gate: grpc.aio.Channel, one: Any, two: Any, ada: User
 ) -> None:
