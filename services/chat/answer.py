@@ -30,9 +30,11 @@ from services.chat.turn import (
     Completed,
     End,
     Failed,
+    FinishReason,
     Message,
     Passage,
     Rewound,
+    SavedAnswer,
     Sources,
     Started,
     TextDelta,
@@ -40,7 +42,7 @@ from services.chat.turn import (
     Usage,
     failure,
 )
-from services.chat.words import Words
+from services.chat.words import Words, in_deltas
 from services.shared.errors import Reason, Refusal, Unavailable
 
 _log = logging.getLogger("parley.chat")
@@ -55,8 +57,8 @@ class Conversations(Protocol):
 
     async def close_turn(
         self, turn: Turn, text: str, *, whole: bool, passages: Sequence[Passage], usage: Usage
-    ) -> UUID | None:
-        """Save the answer, return its message's id; None for an empty one. Raises NotFound or Unavailable."""
+    ) -> SavedAnswer:
+        """Save the answer unless the turn has one; return what is saved. Raises NotFound or Unavailable."""
 
 
 class Documents(Protocol):
@@ -239,18 +241,21 @@ class Answer:
             await journal.write(TextDelta(text), note=notes.of_words(words.usage))
 
     async def _close(self, end: End) -> None:
-        text, usage = self._words.text, self._words.usage
+        text, usage, message_id = self._words.text, self._words.usage, None
         if not self._found.ending:  # else the log has it
             await self._journal.write(usage, note=notes.of_end(end))
-        message_id = None
         try:
             # A turn that failed without a word stays open at session, so that the same request may try again.
             if text or not isinstance(end, Failed):
-                message_id = await self._at_the_end(
+                whole = isinstance(end, Completed)
+                saved = await self._at_the_end(
                     lambda: self._means.conversations.close_turn(
-                        self._turn, text, whole=isinstance(end, Completed), passages=self._passages, usage=usage
+                        self._turn, text, whole=whole, passages=self._passages, usage=self._words.usage
                     )
                 )
+                message_id = saved.message_id
+                if (saved.text, saved.whole) != (text, whole):
+                    end, usage = await self._end_as(saved), saved.usage
             if not isinstance(end, Failed):
                 end = replace(end, message_id=message_id)
         except Refusal as refusal:
@@ -262,6 +267,17 @@ class Answer:
         self._means.meter.ended(self._turn.model, end, usage)
         if not self._found.end:
             await self._journal.end(end)
+
+    async def _end_as(self, saved: SavedAnswer) -> End:
+        """Tell the readers what the conversation has: another run, which lost the turn, had closed it first."""
+        wish = self._live.wish
+        stopped = wish.cancelled(wish.cause) if wish and wish.cause else Cancelled(cause=CancellationCause.STOPPED)
+        end = Completed(FinishReason.STOP) if saved.whole else stopped
+        deltas = map(TextDelta, in_deltas(saved.text))
+        note = notes.of_words(saved.usage)
+        await self._journal.write(Rewound(), Sources(self._passages, degraded=False), *deltas, note=note)
+        await self._journal.write(saved.usage, note=notes.of_end(end))
+        return end
 
     async def _at_the_end(self, ask: Callable[[], Awaitable[T]]) -> T:
         return await self._patiently(ask, asyncio.get_running_loop().time() + self._means.patience_s, heed=False)

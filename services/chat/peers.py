@@ -15,8 +15,8 @@ from parley.knowledge.v1.knowledge_service_pb2_grpc import KnowledgeServiceStub
 from parley.session.v1 import session_pb2, turn_record_service_pb2
 from parley.session.v1.turn_record_service_pb2_grpc import TurnRecordServiceStub
 from services.chat import wire
-from services.chat.turn import Asker, Follows, Message, Passage, Place, Replaces, Role, Turn, Usage
-from services.shared.errors import NotFound, Reason, Unavailable, WrongState
+from services.chat.turn import Asker, Follows, Message, Passage, Place, Replaces, Role, SavedAnswer, Turn, Usage
+from services.shared.errors import NotFound, Reason, Unavailable
 from services.shared.serving.channel import metadata_for
 from services.shared.serving.status import refusal_in
 
@@ -55,7 +55,7 @@ class SessionPeer:
 
     async def close_turn(
         self, turn: Turn, text: str, *, whole: bool, passages: Sequence[Passage], usage: Usage
-    ) -> UUID | None:
+    ) -> SavedAnswer:
         states = session_pb2.MessageState
         request = turn_record_service_pb2.CloseTurnRequest(
             turn_id=str(turn.id),
@@ -69,10 +69,14 @@ class SessionPeer:
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
                 raise NotFound(Reason.CONVERSATION_NOT_FOUND, "The conversation was deleted meanwhile.") from error
-            if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
-                raise WrongState(Reason.TURN_ALREADY_CLOSED, "The answer was saved with other words.") from error
             raise Unavailable(Reason.CONVERSATION_UNAVAILABLE, "The answer can't be saved just now.") from error
-        return UUID(response.answer.id) if response.HasField("answer") else None
+        answer = response.answer
+        return SavedAnswer(
+            answer.text,
+            whole=response.state == states.MESSAGE_STATE_COMPLETE,
+            usage=Usage(answer.usage.prompt_tokens, answer.usage.completion_tokens),
+            message_id=UUID(answer.id) if response.HasField("answer") else None,
+        )
 
 
 class KnowledgePeer:

@@ -244,6 +244,16 @@ class TurnRecord:
     rating: Rating
 
 
+@dataclass(frozen=True)
+class SavedAnswer:
+    """How a turn stands in its conversation. Of two runs that end it, the first counts."""
+
+    text: str
+    whole: bool
+    usage: Usage
+    message_id: UUID | None  # None: no word had come
+
+
 class TurnBroke(Exception):
     """The turn ended by a defect of ours, which was logged where it happened."""
 

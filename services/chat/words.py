@@ -7,6 +7,7 @@ bounded by the longest answer.
 
 import asyncio
 import math
+from collections.abc import Iterator
 
 from services.chat.turn import MAX_ANSWER_CHARACTERS, FinishReason, Usage
 
@@ -120,6 +121,13 @@ class Words:
         if self._bell:
             self._bell.cancel()
         self._news.set()
+
+
+def in_deltas(text: str) -> Iterator[str]:
+    """`text` in pieces that are as long as an event may be."""
+    while text:
+        piece, text = _cut(text)
+        yield piece
 
 
 def _cut(text: str) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from parley.session.v1.turn_record_service_pb2_grpc import TurnRecordServiceServ
 from services.session import wire
 from services.session.conversation import Conversations, Owner, create_conversation
 from services.session.message import Messages
-from services.session.turn import Turns, close_turn, open_turn
+from services.session.turn import Turns, open_turn
 from services.shared.pages import DEFAULT_SIZE
 from services.shared.serving.identity import caller_of
 from services.shared.serving.interceptor import CallRules
@@ -97,8 +97,7 @@ class TurnRecordService(TurnRecordServiceServicer):
     async def CloseTurn(
         self, request: record.CloseTurnRequest, context: grpc.aio.ServicerContext
     ) -> record.CloseTurnResponse:
-        answer = await close_turn(self._turns, _owner(context), wire.answer(request))
-        return record.CloseTurnResponse(answer=wire.message(answer) if answer else None)
+        return wire.closed(await self._turns.close(_owner(context), wire.answer(request)))
 
 
 def _owner(context: grpc.aio.ServicerContext) -> Owner:

@@ -1,9 +1,9 @@
 """The record of a turn: its question is saved when it opens, its answer when it closes, each exactly once.
 
 Both calls may be repeated, and may come twice at the same time: the store saves one copy and returns what is saved;
-here it is decided whether the repeat asked for the same. The history of a question is the turns before it in its
-branch that had ended when it was asked: a turn that still runs beside it gets its own answer, and half a turn would
-only confuse the model.
+here it is decided whether the repeat asked the same question. Of two ends the first counts. The history of a question
+is the turns before it in its branch that had ended when it was asked: a turn that still runs beside it gets its own
+answer, and half a turn would only confuse the model.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from uuid import UUID
 
 from services.session.conversation import Owner, title_from
 from services.session.message import Citation, Message, State, Usage
-from services.shared.errors import AlreadyExists, Reason, WrongState
+from services.shared.errors import AlreadyExists, Reason
 
 
 @dataclass(frozen=True)
@@ -82,12 +82,3 @@ async def open_turn(turns: Turns, owner: Owner, question: Question, history_limi
     if not question.is_saved_as(opened.question):
         raise AlreadyExists(Reason.REQUEST_ID_REUSED, "This turn_id was opened with another question.")
     return opened
-
-
-async def close_turn(turns: Turns, owner: Owner, answer: Answer) -> Message | None:
-    """Save the answer and return it; raise WrongState if the turn has ended with other words or in another state."""
-    closed = await turns.close(owner, answer)
-    saved_text = closed.answer.text if closed.answer else ""
-    if (closed.state, saved_text) != (answer.state, answer.text):
-        raise WrongState(Reason.TURN_ALREADY_CLOSED, "The turn has ended with another answer.", state=closed.state)
-    return closed.answer

@@ -5,10 +5,10 @@ from uuid import UUID
 
 from parley.session.v1 import session_pb2 as proto
 from parley.session.v1.session_service_pb2 import ListMessagesRequest
-from parley.session.v1.turn_record_service_pb2 import CloseTurnRequest, OpenTurnRequest
+from parley.session.v1.turn_record_service_pb2 import CloseTurnRequest, CloseTurnResponse, OpenTurnRequest
 from services.session.conversation import Conversation, ConversationKey
 from services.session.message import Citation, Message, Page, Role, State, Usage
-from services.session.turn import Answer, Question
+from services.session.turn import Answer, ClosedTurn, Question
 from services.shared.pages import foreign_token, page_key, page_token
 
 _ROLES = {Role.USER: proto.MESSAGE_ROLE_USER, Role.ASSISTANT: proto.MESSAGE_ROLE_ASSISTANT}
@@ -68,6 +68,11 @@ def answer(request: CloseTurnRequest) -> Answer:
         citations=tuple(map(_citation_given, request.citations)),
         usage=Usage(usage.prompt_tokens, usage.completion_tokens) if request.HasField("usage") else None,
     )
+
+
+def closed(turn: ClosedTurn) -> CloseTurnResponse:
+    """How a turn ended."""
+    return CloseTurnResponse(answer=message(turn.answer) if turn.answer else None, state=_STATES[turn.state])
 
 
 def conversations_token(last: Conversation) -> str:

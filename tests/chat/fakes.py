@@ -24,12 +24,13 @@ from services.chat.turn import (
     Passage,
     Rating,
     Rewound,
+    SavedAnswer,
     Turn,
     TurnRecord,
     Usage,
 )
 from services.chat.turns import Claim
-from services.shared.errors import Reason, Refusal, Unavailable, WrongState
+from services.shared.errors import Reason, Refusal, Unavailable
 
 T = TypeVar("T")
 
@@ -66,17 +67,13 @@ class FakeConversations:
 
     async def close_turn(
         self, turn: Turn, text: str, *, whole: bool, passages: Sequence[Passage], usage: Usage
-    ) -> UUID | None:
+    ) -> SavedAnswer:
         self.calls += 1
         if self.closing_refusal:
             raise self.closing_refusal
-        if closed := self.answers.get(turn.id):
-            if (closed.text, closed.whole) != (text, whole):
-                raise WrongState(Reason.TURN_ALREADY_CLOSED, "closed")
-            return closed.message_id
-        message_id = uuid4() if text else None
-        self.answers[turn.id] = Closed(text, whole, tuple(passages), usage, message_id)
-        return message_id
+        first = Closed(text, whole, tuple(passages), usage, uuid4() if text else None)
+        closed = self.answers.setdefault(turn.id, first)
+        return SavedAnswer(closed.text, closed.whole, closed.usage, closed.message_id)
 
 
 class FakeDocuments:

@@ -1,6 +1,9 @@
 """One run of a turn, on fakes: what it asks for, says and saves, and how it fails."""
 
 import asyncio
+from uuid import uuid4
+
+import pytest
 
 from services.chat.turn import (
     CancellationCause,
@@ -17,7 +20,7 @@ from services.chat.turn import (
 )
 from services.shared.errors import Invalid, NotFound, Reason, Unavailable
 from tests.chat.conftest import Chat, a_passage, a_question, an_asker, kinds, until, words
-from tests.chat.fakes import completed
+from tests.chat.fakes import Closed, completed
 
 
 async def test_a_turn_is_numbered_events_and_a_saved_answer(chat: Chat) -> None:
@@ -122,6 +125,27 @@ async def test_a_model_that_dies_is_waited_for_and_goes_on_from_its_words(chat: 
         {"role": "assistant", "content": "Half an "}
     ]
     assert entries[-2].event == Usage(7, 2)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+async def test_the_first_end_of_a_turn_counts(chat: Chat, whole: bool) -> None:
+    """Another run had closed it at session, and lost it before anybody heard."""
+    asker, go_on = an_asker(), asyncio.Event()
+    chat.model.script = ("These ", go_on, "words")
+    async with chat.reading(asker, a_question()) as turn:
+        await until(lambda: turn.last == 3)
+        saved = chat.conversations.answers[turn.turn_id] = Closed("Other words", whole, (), Usage(7, 9), uuid4())
+        go_on.set()
+        entries = [entry async for entry in turn.follow()]
+    assert [entry.sequence for entry in entries] == list(range(1, len(entries) + 1))
+    assert kinds(entries)[-6:-1] == ["Usage", "Rewound", "Sources", "TextDelta", "Usage"]
+    assert words(entries[-4:]) == "Other words"
+    end = entries[-1].event
+    assert isinstance(end, Completed if whole else Cancelled)
+    record = await chat.records.find(asker, turn.turn_id)
+    assert record
+    assert (record.end, record.usage) == (end, Usage(7, 9))
+    assert end.message_id == record.message_id == saved.message_id
 
 
 async def test_a_model_that_stays_away_costs_the_turn_its_deadline() -> None:

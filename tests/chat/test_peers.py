@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import grpc
 import pytest
@@ -20,8 +20,8 @@ from parley.session.v1.turn_record_service_pb2_grpc import (
     add_TurnRecordServiceServicer_to_server,
 )
 from services.chat.peers import KnowledgePeer, SessionPeer
-from services.chat.turn import Asker, Message, Role, Turn, Usage
-from services.shared.errors import NotFound, Reason, Refusal, Unavailable, WrongState
+from services.chat.turn import Asker, Message, Role, SavedAnswer, Turn, Usage
+from services.shared.errors import NotFound, Reason, Refusal, Unavailable
 from services.shared.serving.identity import caller_of
 from tests.chat.conftest import a_passage, a_question, a_turn
 from tests.conftest import ServeLocally, Signer
@@ -48,8 +48,8 @@ class FakeSession(TurnRecordServiceServicer):
         self, request: turn_record_service_pb2.CloseTurnRequest, context: grpc.aio.ServicerContext
     ) -> turn_record_service_pb2.CloseTurnResponse:
         self._take(request, context)
-        answer = session_pb2.Message(id=self.answer_id) if request.text else None
-        return turn_record_service_pb2.CloseTurnResponse(answer=answer)
+        answer = session_pb2.Message(id=self.answer_id, text=request.text, usage=request.usage)
+        return turn_record_service_pb2.CloseTurnResponse(answer=answer if request.text else None, state=request.state)
 
     def _take(self, request: object, context: grpc.aio.ServicerContext) -> None:
         self.requests.append(request)
@@ -127,13 +127,14 @@ async def test_closing_a_turn_saves_the_answer_with_its_sources(
     channel: grpc.aio.Channel, session: FakeSession, turn: Turn
 ) -> None:
     peer = SessionPeer(channel, history_messages=9)
-    message_id = await peer.close_turn(turn, "Because.", whole=False, passages=[a_passage()], usage=Usage(7, 2))
-    assert str(message_id) == session.answer_id
+    saved = await peer.close_turn(turn, "Because.", whole=False, passages=[a_passage()], usage=Usage(7, 2))
+    assert saved == SavedAnswer("Because.", whole=False, usage=Usage(7, 2), message_id=UUID(session.answer_id))
     (request,) = session.requests
     assert (request.text, request.state) == ("Because.", session_pb2.MESSAGE_STATE_INTERRUPTED)
     assert [citation.number for citation in request.citations] == [1]
     assert (request.usage.prompt_tokens, request.usage.completion_tokens) == (7, 2)
-    assert await peer.close_turn(turn, "", whole=True, passages=[], usage=Usage()) is None
+    nothing = SavedAnswer("", whole=True, usage=Usage(), message_id=None)
+    assert await peer.close_turn(turn, "", whole=True, passages=[], usage=Usage()) == nothing
 
 
 async def test_refusals_of_session_pass_as_they_are(
@@ -149,7 +150,6 @@ async def test_refusals_of_session_pass_as_they_are(
     ("fault", "reason"),
     [
         (NotFound(Reason.TURN_NOT_FOUND, "No such turn."), Reason.CONVERSATION_NOT_FOUND),
-        (WrongState(Reason.TURN_ALREADY_CLOSED, "Closed."), Reason.TURN_ALREADY_CLOSED),
         (Unavailable(Reason.RECORD_UNAVAILABLE, "down"), Reason.CONVERSATION_UNAVAILABLE),
     ],
 )

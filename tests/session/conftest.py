@@ -21,7 +21,7 @@ from services.session.conversation import Conversation, Conversations, Owner, cr
 from services.session.handlers import RULES, SessionService, TurnRecordService
 from services.session.message import Message, Messages, State
 from services.session.store import StoredConversations, StoredMessages, StoredTurns
-from services.session.turn import Answer, OpenedTurn, Question, Turns, close_turn, open_turn
+from services.session.turn import Answer, OpenedTurn, Question, Turns, open_turn
 from services.shared.postgres.database import Database
 from tests.conftest import ServeLocally, Signer
 from tests.session.fakes import FakeConversations, FakeMessages, FakeRecord, FakeTurns
@@ -64,7 +64,7 @@ class Record:
         return await open_turn(self.turns, owner, question, history)
 
     async def answer(self, owner: Owner, turn_id: UUID, text: str, state: State = State.COMPLETE) -> Message | None:
-        return await close_turn(self.turns, owner, Answer(turn_id, text, state))
+        return (await self.turns.close(owner, Answer(turn_id, text, state))).answer
 
     async def exchange(
         self,

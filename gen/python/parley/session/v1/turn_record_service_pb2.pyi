@@ -47,7 +47,9 @@ class CloseTurnRequest(_message.Message):
     def __init__(self, turn_id: _Optional[str] = ..., text: _Optional[str] = ..., state: _Optional[_Union[_session_pb2.MessageState, str]] = ..., citations: _Optional[_Iterable[_Union[_session_pb2.Citation, _Mapping]]] = ..., usage: _Optional[_Union[_session_pb2.Usage, _Mapping]] = ...) -> None: ...
 
 class CloseTurnResponse(_message.Message):
-    __slots__ = ("answer",)
+    __slots__ = ("answer", "state")
     ANSWER_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
     answer: _session_pb2.Message
-    def __init__(self, answer: _Optional[_Union[_session_pb2.Message, _Mapping]] = ...) -> None: ...
+    state: _session_pb2.MessageState
+    def __init__(self, answer: _Optional[_Union[_session_pb2.Message, _Mapping]] = ..., state: _Optional[_Union[_session_pb2.MessageState, str]] = ...) -> None: ...

@@ -68,8 +68,9 @@ class TurnRecordServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CloseTurn(self, request, context):
-        """Saves the answer of an open turn. A repeat with the same text and state saves nothing twice.
-        Refusals: TURN_NOT_FOUND, TURN_ALREADY_CLOSED.
+        """Saves the answer of an open turn, and returns what is saved. The first end counts: a turn that has ended stays as it
+        is, and whoever meant to end it otherwise learns how it ended.
+        Refusals: TURN_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -362,8 +362,7 @@ export const ChatService: GenService<{
    * A turn that fails says so in its last event, and ends the call with the same reason.
    * Refusals: CONVERSATION_NOT_FOUND, REQUEST_ID_REUSED, MODEL_UNKNOWN, PROMPT_TOO_LONG,
    * TURN_NOT_FOUND (the turn to follow or replace), TOO_MANY_TURNS, TOO_MANY_READERS, CONVERSATION_UNAVAILABLE,
-   * MODEL_UNAVAILABLE, TURN_LOG_UNAVAILABLE and TURN_NOT_RESUMABLE (of a turn that the call joins),
-   * TURN_ALREADY_CLOSED (the conversation has another answer to the turn).
+   * MODEL_UNAVAILABLE, TURN_LOG_UNAVAILABLE and TURN_NOT_RESUMABLE (of a turn that the call joins).
    *
    * @generated from rpc parley.chat.v1.ChatService.StartTurn
    */
@@ -376,8 +375,7 @@ export const ChatService: GenService<{
    * Streams a turn's events after a number, on any replica, also for a day after its end: those that are in the log,
    * then each new one as it comes. A turn that fails, or has failed, ends the call with its reason.
    * Refusals: TURN_NOT_FOUND, TURN_NOT_RESUMABLE, SEQUENCE_BEYOND_LOG, TURN_LOG_UNAVAILABLE, TOO_MANY_READERS; as the
-   * turn failed: MODEL_UNAVAILABLE, PROMPT_TOO_LONG, CONVERSATION_NOT_FOUND, CONVERSATION_UNAVAILABLE,
-   * TURN_ALREADY_CLOSED.
+   * turn failed: MODEL_UNAVAILABLE, PROMPT_TOO_LONG, CONVERSATION_NOT_FOUND, CONVERSATION_UNAVAILABLE.
    *
    * @generated from rpc parley.chat.v1.ChatService.ResumeTurn
    */

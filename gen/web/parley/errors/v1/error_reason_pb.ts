@@ -181,7 +181,7 @@ export enum ErrorReason {
   TURN_NOT_FOUND = 41,
 
   /**
-   * FAILED_PRECONDITION. The turn has ended otherwise. Example: CloseTurn with another text.
+   * FAILED_PRECONDITION. No longer given: the first end of a turn counts, and CloseTurn tells it.
    *
    * @generated from enum value: ERROR_REASON_TURN_ALREADY_CLOSED = 42;
    */

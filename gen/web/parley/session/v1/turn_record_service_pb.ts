@@ -13,7 +13,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file parley/session/v1/turn_record_service.proto.
  */
 export const file_parley_session_v1_turn_record_service: GenFile = /*@__PURE__*/
-  fileDesc("CitwYXJsZXkvc2Vzc2lvbi92MS90dXJuX3JlY29yZF9zZXJ2aWNlLnByb3RvEhFwYXJsZXkuc2Vzc2lvbi52MSLdAQoPT3BlblR1cm5SZXF1ZXN0EhkKB3R1cm5faWQYASABKAlCCLpIBXIDsAEBEiEKD2NvbnZlcnNhdGlvbl9pZBgCIAEoCUIIukgFcgOwAQESGAoEdGV4dBgDIAEoCUIKukgHcgUQARiAfRIeCg1oaXN0b3J5X2xpbWl0GAQgASgNQge6SAQqAhhkEiMKD2ZvbGxvd3NfdHVybl9pZBgFIAEoCUIIukgFcgOwAQFIABIkChByZXBsYWNlc190dXJuX2lkGAYgASgJQgi6SAVyA7ABAUgAQgcKBXBsYWNlIm0KEE9wZW5UdXJuUmVzcG9uc2USLAoIcXVlc3Rpb24YASABKAsyGi5wYXJsZXkuc2Vzc2lvbi52MS5NZXNzYWdlEisKB2hpc3RvcnkYAiADKAsyGi5wYXJsZXkuc2Vzc2lvbi52MS5NZXNzYWdlIuUBChBDbG9zZVR1cm5SZXF1ZXN0EhkKB3R1cm5faWQYASABKAlCCLpIBXIDsAEBEhcKBHRleHQYAiABKAlCCbpIBnIEGMCaDBI6CgVzdGF0ZRgDIAEoDjIfLnBhcmxleS5zZXNzaW9uLnYxLk1lc3NhZ2VTdGF0ZUIKukgHggEEEAEgABI4CgljaXRhdGlvbnMYBCADKAsyGy5wYXJsZXkuc2Vzc2lvbi52MS5DaXRhdGlvbkIIukgFkgECEBQSJwoFdXNhZ2UYBSABKAsyGC5wYXJsZXkuc2Vzc2lvbi52MS5Vc2FnZSI/ChFDbG9zZVR1cm5SZXNwb25zZRIqCgZhbnN3ZXIYASABKAsyGi5wYXJsZXkuc2Vzc2lvbi52MS5NZXNzYWdlMsABChFUdXJuUmVjb3JkU2VydmljZRJTCghPcGVuVHVybhIiLnBhcmxleS5zZXNzaW9uLnYxLk9wZW5UdXJuUmVxdWVzdBojLnBhcmxleS5zZXNzaW9uLnYxLk9wZW5UdXJuUmVzcG9uc2USVgoJQ2xvc2VUdXJuEiMucGFybGV5LnNlc3Npb24udjEuQ2xvc2VUdXJuUmVxdWVzdBokLnBhcmxleS5zZXNzaW9uLnYxLkNsb3NlVHVyblJlc3BvbnNlYgZwcm90bzM", [file_buf_validate_validate, file_parley_session_v1_session]);
+  fileDesc("CitwYXJsZXkvc2Vzc2lvbi92MS90dXJuX3JlY29yZF9zZXJ2aWNlLnByb3RvEhFwYXJsZXkuc2Vzc2lvbi52MSLdAQoPT3BlblR1cm5SZXF1ZXN0EhkKB3R1cm5faWQYASABKAlCCLpIBXIDsAEBEiEKD2NvbnZlcnNhdGlvbl9pZBgCIAEoCUIIukgFcgOwAQESGAoEdGV4dBgDIAEoCUIKukgHcgUQARiAfRIeCg1oaXN0b3J5X2xpbWl0GAQgASgNQge6SAQqAhhkEiMKD2ZvbGxvd3NfdHVybl9pZBgFIAEoCUIIukgFcgOwAQFIABIkChByZXBsYWNlc190dXJuX2lkGAYgASgJQgi6SAVyA7ABAUgAQgcKBXBsYWNlIm0KEE9wZW5UdXJuUmVzcG9uc2USLAoIcXVlc3Rpb24YASABKAsyGi5wYXJsZXkuc2Vzc2lvbi52MS5NZXNzYWdlEisKB2hpc3RvcnkYAiADKAsyGi5wYXJsZXkuc2Vzc2lvbi52MS5NZXNzYWdlIuUBChBDbG9zZVR1cm5SZXF1ZXN0EhkKB3R1cm5faWQYASABKAlCCLpIBXIDsAEBEhcKBHRleHQYAiABKAlCCbpIBnIEGMCaDBI6CgVzdGF0ZRgDIAEoDjIfLnBhcmxleS5zZXNzaW9uLnYxLk1lc3NhZ2VTdGF0ZUIKukgHggEEEAEgABI4CgljaXRhdGlvbnMYBCADKAsyGy5wYXJsZXkuc2Vzc2lvbi52MS5DaXRhdGlvbkIIukgFkgECEBQSJwoFdXNhZ2UYBSABKAsyGC5wYXJsZXkuc2Vzc2lvbi52MS5Vc2FnZSJvChFDbG9zZVR1cm5SZXNwb25zZRIqCgZhbnN3ZXIYASABKAsyGi5wYXJsZXkuc2Vzc2lvbi52MS5NZXNzYWdlEi4KBXN0YXRlGAIgASgOMh8ucGFybGV5LnNlc3Npb24udjEuTWVzc2FnZVN0YXRlMsABChFUdXJuUmVjb3JkU2VydmljZRJTCghPcGVuVHVybhIiLnBhcmxleS5zZXNzaW9uLnYxLk9wZW5UdXJuUmVxdWVzdBojLnBhcmxleS5zZXNzaW9uLnYxLk9wZW5UdXJuUmVzcG9uc2USVgoJQ2xvc2VUdXJuEiMucGFybGV5LnNlc3Npb24udjEuQ2xvc2VUdXJuUmVxdWVzdBokLnBhcmxleS5zZXNzaW9uLnYxLkNsb3NlVHVyblJlc3BvbnNlYgZwcm90bzM", [file_buf_validate_validate, file_parley_session_v1_session]);
 
 /**
  * The question of a new turn.
@@ -169,6 +169,13 @@ export type CloseTurnResponse = Message<"parley.session.v1.CloseTurnResponse"> &
    * @generated from field: parley.session.v1.Message answer = 1;
    */
   answer?: Message$1 | undefined;
+
+  /**
+   * Whether the turn ended with all its words.
+   *
+   * @generated from field: parley.session.v1.MessageState state = 2;
+   */
+  state: MessageState;
 };
 
 /**
@@ -201,8 +208,9 @@ export const TurnRecordService: GenService<{
     output: typeof OpenTurnResponseSchema;
   },
   /**
-   * Saves the answer of an open turn. A repeat with the same text and state saves nothing twice.
-   * Refusals: TURN_NOT_FOUND, TURN_ALREADY_CLOSED.
+   * Saves the answer of an open turn, and returns what is saved. The first end counts: a turn that has ended stays as it
+   * is, and whoever meant to end it otherwise learns how it ended.
+   * Refusals: TURN_NOT_FOUND.
    *
    * @generated from rpc parley.session.v1.TurnRecordService.CloseTurn
    */

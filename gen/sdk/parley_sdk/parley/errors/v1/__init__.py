@@ -136,7 +136,7 @@ class ErrorReason(betterproto2.Enum):
 
     TURN_ALREADY_CLOSED = 42
     """
-    FAILED_PRECONDITION. The turn has ended otherwise. Example: CloseTurn with another text.
+    FAILED_PRECONDITION. No longer given: the first end of a turn counts, and CloseTurn tells it.
     """
 
     MODEL_UNKNOWN = 60

@@ -215,6 +215,11 @@ class CloseTurnResponse(betterproto2.Message):
     The answer as saved; absent when no word had come.
     """
 
+    state: "MessageState" = betterproto2.field(2, betterproto2.TYPE_ENUM, default_factory=lambda: MessageState(0))
+    """
+    Whether the turn ended with all its words.
+    """
+
 
 default_message_pool.register_message("parley.session.v1", "CloseTurnResponse", CloseTurnResponse)
 
@@ -890,8 +895,9 @@ class TurnRecordServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "CloseTurnResponse":
         """
-        Saves the answer of an open turn. A repeat with the same text and state saves nothing twice.
-        Refusals: TURN_NOT_FOUND, TURN_ALREADY_CLOSED.
+        Saves the answer of an open turn, and returns what is saved. The first end counts: a turn that has ended stays as it
+        is, and whoever meant to end it otherwise learns how it ended.
+        Refusals: TURN_NOT_FOUND.
         """
 
         return await self._unary_unary(
