@@ -301,8 +301,8 @@ export const TurnCancellationSchema: GenMessage<TurnCancellation> = /*@__PURE__*
   messageDesc(file_parley_chat_v1_turn, 6);
 
 /**
- * Words were lost with the log, or the turn had failed before its first word and is tried again. Its sequence is above
- * every number that was ever shown.
+ * Words were lost with the log, the conversation has the words of another replica, or the turn had failed before its
+ * first word and is tried again. Its sequence is above every number that was ever shown.
  *
  * @generated from message parley.chat.v1.TurnRewound
  */

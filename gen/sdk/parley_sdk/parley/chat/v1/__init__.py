@@ -845,8 +845,8 @@ default_message_pool.register_message("parley.chat.v1", "TurnRated", TurnRated)
 @dataclass(eq=False, repr=False)
 class TurnRewound(betterproto2.Message):
     """
-    Words were lost with the log, or the turn had failed before its first word and is tried again. Its sequence is above
-    every number that was ever shown.
+    Words were lost with the log, the conversation has the words of another replica, or the turn had failed before its
+    first word and is tried again. Its sequence is above every number that was ever shown.
     """
 
     pass
