@@ -46,7 +46,7 @@ def main() -> int:
     parser.add_argument("--users", type=int, default=50)
     parser.add_argument("--kills", type=int, default=300, help="with -9; pauses and cut links come on top")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6))
-    parser.add_argument("--every", type=float, default=1.5, metavar="S", help="mean seconds between faults")
+    parser.add_argument("--every", type=float, default=3.0, metavar="S", help="mean seconds between faults")
     parser.add_argument("--minutes", type=float, default=45, help="the longest it may take")
     parser.add_argument("--flaw", action="append", default=[], help="break the clients: drop, repeat, misread, lazy")
     parser.add_argument("--data-dir", type=Path, help="keeps the data and the logs of the mesh")
