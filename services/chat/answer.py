@@ -13,6 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol, TypeVar
 from uuid import UUID
 
@@ -165,7 +166,7 @@ class Answer:
 
     async def _open(self) -> Sequence[Message]:
         """What was said before; from here on, the question is saved."""
-        opening = lambda: self._means.conversations.open_turn(self._turn)  # noqa: E731
+        opening = partial(self._means.conversations.open_turn, self._turn)
         history = await (self._patiently(opening, self._until_s) if self._patient else opening())
         if not self.opened:
             self.opened = True
@@ -275,7 +276,7 @@ class Answer:
         end = Completed(FinishReason.STOP) if saved.whole else stopped
         deltas = map(TextDelta, in_deltas(saved.text))
         note = notes.of_words(saved.usage)
-        await self._journal.write(Rewound(), Sources(self._passages, degraded=False), *deltas, note=note)
+        await self._journal.write(Rewound(), Sources(saved.passages, degraded=False), *deltas, note=note)
         await self._journal.write(saved.usage, note=notes.of_end(end))
         return end
 

@@ -74,6 +74,7 @@ class SessionPeer:
         return SavedAnswer(
             answer.text,
             whole=response.state == states.MESSAGE_STATE_COMPLETE,
+            passages=tuple(map(wire.passage, answer.citations)),
             usage=Usage(answer.usage.prompt_tokens, answer.usage.completion_tokens),
             message_id=UUID(answer.id) if response.HasField("answer") else None,
         )

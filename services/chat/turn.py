@@ -250,6 +250,7 @@ class SavedAnswer:
 
     text: str
     whole: bool
+    passages: tuple[Passage, ...]
     usage: Usage
     message_id: UUID | None  # None: no word had come
 

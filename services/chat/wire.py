@@ -182,7 +182,7 @@ def _event(message: TurnEvent) -> Event:
         case "rewound":
             return domain.Rewound()
         case "sources":
-            passages = tuple(_passage(citation) for citation in message.sources.citations)
+            passages = tuple(passage(citation) for citation in message.sources.citations)
             return domain.Sources(passages, message.sources.degraded)
         case "usage":
             return domain.Usage(message.usage.prompt_tokens, message.usage.completion_tokens)
@@ -219,7 +219,8 @@ def citations(passages: Sequence[Passage]) -> list[session_pb2.Citation]:
     ]
 
 
-def _passage(citation: session_pb2.Citation) -> Passage:
+def passage(citation: session_pb2.Citation) -> Passage:
+    """A passage, with no more text than was shown of it."""
     return Passage(
         id=citation.passage_id,
         document_id=citation.document_id,

@@ -73,7 +73,7 @@ class FakeConversations:
             raise self.closing_refusal
         first = Closed(text, whole, tuple(passages), usage, uuid4() if text else None)
         closed = self.answers.setdefault(turn.id, first)
-        return SavedAnswer(closed.text, closed.whole, closed.usage, closed.message_id)
+        return SavedAnswer(closed.text, closed.whole, closed.passages, closed.usage, closed.message_id)
 
 
 class FakeDocuments:

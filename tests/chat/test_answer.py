@@ -134,12 +134,15 @@ async def test_the_first_end_of_a_turn_counts(chat: Chat, whole: bool) -> None:
     chat.model.script = ("These ", go_on, "words")
     async with chat.reading(asker, a_question()) as turn:
         await until(lambda: turn.last == 3)
-        saved = chat.conversations.answers[turn.turn_id] = Closed("Other words", whole, (), Usage(7, 9), uuid4())
+        saved = chat.conversations.answers[turn.turn_id] = Closed(
+            "Other words", whole, (a_passage(),), Usage(7, 9), uuid4()
+        )
         go_on.set()
         entries = [entry async for entry in turn.follow()]
     assert [entry.sequence for entry in entries] == list(range(1, len(entries) + 1))
     assert kinds(entries)[-6:-1] == ["Usage", "Rewound", "Sources", "TextDelta", "Usage"]
     assert words(entries[-4:]) == "Other words"
+    assert entries[-4].event == Sources(saved.passages, degraded=False)
     end = entries[-1].event
     assert isinstance(end, Completed if whole else Cancelled)
     record = await chat.records.find(asker, turn.turn_id)

@@ -48,7 +48,9 @@ class FakeSession(TurnRecordServiceServicer):
         self, request: turn_record_service_pb2.CloseTurnRequest, context: grpc.aio.ServicerContext
     ) -> turn_record_service_pb2.CloseTurnResponse:
         self._take(request, context)
-        answer = session_pb2.Message(id=self.answer_id, text=request.text, usage=request.usage)
+        answer = session_pb2.Message(
+            id=self.answer_id, text=request.text, citations=request.citations, usage=request.usage
+        )
         return turn_record_service_pb2.CloseTurnResponse(answer=answer if request.text else None, state=request.state)
 
     def _take(self, request: object, context: grpc.aio.ServicerContext) -> None:
@@ -127,13 +129,15 @@ async def test_closing_a_turn_saves_the_answer_with_its_sources(
     channel: grpc.aio.Channel, session: FakeSession, turn: Turn
 ) -> None:
     peer = SessionPeer(channel, history_messages=9)
-    saved = await peer.close_turn(turn, "Because.", whole=False, passages=[a_passage()], usage=Usage(7, 2))
-    assert saved == SavedAnswer("Because.", whole=False, usage=Usage(7, 2), message_id=UUID(session.answer_id))
+    shown = a_passage()
+    saved = await peer.close_turn(turn, "Because.", whole=False, passages=[shown], usage=Usage(7, 2))
+    assert (saved.text, saved.whole, saved.usage) == ("Because.", False, Usage(7, 2))
+    assert (saved.passages, saved.message_id) == ((shown,), UUID(session.answer_id))
     (request,) = session.requests
     assert (request.text, request.state) == ("Because.", session_pb2.MESSAGE_STATE_INTERRUPTED)
     assert [citation.number for citation in request.citations] == [1]
     assert (request.usage.prompt_tokens, request.usage.completion_tokens) == (7, 2)
-    nothing = SavedAnswer("", whole=True, usage=Usage(), message_id=None)
+    nothing = SavedAnswer("", whole=True, passages=(), usage=Usage(), message_id=None)
     assert await peer.close_turn(turn, "", whole=True, passages=[], usage=Usage()) == nothing
 
 
