@@ -1,8 +1,8 @@
 """The vectors in Milvus: one collection for all organisations, partitioned by tenant.
 
-Each row has a dense vector of the embedding model and a sparse one that Milvus makes itself from the text (BM25); a
-search asks both in one query and fuses the two orders by reciprocal rank. FLAT: the nearest are found exactly, which
-filtered approximate indexes do not promise. The tenant is part of the query, never of what is done with its answer.
+Each row has a dense vector of the embedding model and a sparse one of the passage's terms (lexical.py). FLAT: the
+nearest are found exactly, which filtered approximate indexes do not promise. The tenant is part of every query, never
+of what is done with its answer.
 
 After a restart of Milvus the collection has to be loaded again: the first call that fails makes the next one open
 the collection anew, and so does the readiness probe.
@@ -10,26 +10,23 @@ the collection anew, and so does the readiness probe.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
 from uuid import UUID
 
 import grpc
 from pymilvus import (
-    AnnSearchRequest,
     AsyncMilvusClient,
     CollectionSchema,
     DataType,
-    Function,
-    FunctionType,
     MilvusClient,
     MilvusException,
-    RRFRanker,
 )
 from pymilvus.milvus_client.index import IndexParams
 
 from services.knowledge.document import Document
+from services.knowledge.lexical import SparseVector, passage_vector
 from services.knowledge.passages import Passage, passage_id
 from services.knowledge.search import Vector
 from services.shared.errors import Reason, Unavailable
@@ -37,11 +34,9 @@ from services.shared.serving.deadline import within
 
 T = TypeVar("T")
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r", "\t": r"\t"})
-COLLECTION = "passages"
+COLLECTION = "passages_by_terms"
 DIMENSIONS = 384
-_MAX_TEXT_BYTES = 16_384  # a passage under its headings, at four bytes a character
 _PARTITIONS = 16
-_RANK_CONSTANT = 60  # how slowly the weight of a rank falls; the value of the method's paper
 _SEARCH_TIMEOUT_S = 5.0
 _WRITE_TIMEOUT_S = 20.0
 _OPEN_TIMEOUT_S = 10.0
@@ -70,15 +65,17 @@ class PassageIndex:
         await self._client.close()
 
     async def write(self, document: Document, passages: Sequence[Passage], vectors: Sequence[Vector]) -> None:
+        # Terms take a millisecond a passage: not on the loop that answers searches.
+        terms = await asyncio.to_thread(lambda: [passage_vector(passage.searchable_text) for passage in passages])
         rows = [
             {
                 "passage_id": str(passage_id(document.id, passage.position)),
                 "tenant_id": str(document.tenant_id),
                 "document_id": str(document.id),
-                "text": passage.searchable_text,
                 "dense": vector,
+                "sparse": sparse,
             }
-            for passage, vector in zip(passages, vectors, strict=True)
+            for passage, vector, sparse in zip(passages, vectors, terms, strict=True)
         ]
         await self._call(lambda: self._client.upsert(COLLECTION, rows), _WRITE_TIMEOUT_S)
 
@@ -86,17 +83,28 @@ class PassageIndex:
         rows = where(tenant_id=str(tenant_id), document_id=str(document_id))
         await self._call(lambda: self._client.delete(COLLECTION, filter=rows), _WRITE_TIMEOUT_S)
 
-    async def search(self, tenant_id: UUID, text: str, vector: Vector, limit: int) -> Sequence[UUID]:
-        own = where(tenant_id=str(tenant_id))
-        sides = [
-            AnnSearchRequest([vector], "dense", {"metric_type": "COSINE"}, limit, expr=own),
-            AnnSearchRequest([text], "sparse", {"metric_type": "BM25"}, limit, expr=own),
-        ]
-        ranker = RRFRanker(_RANK_CONSTANT)
+    async def nearest(self, tenant_id: UUID, vector: Vector, limit: int) -> Mapping[UUID, float]:
+        return await self._search(tenant_id, "dense", "COSINE", vector, limit)
+
+    async def sharing(self, tenant_id: UUID, terms: SparseVector, limit: int) -> Mapping[UUID, float]:
+        return await self._search(tenant_id, "sparse", "IP", terms, limit)
+
+    async def _search(
+        self, tenant_id: UUID, field: str, metric: str, vector: Vector | SparseVector, limit: int
+    ) -> Mapping[UUID, float]:
         [hits] = await self._call(
-            lambda: self._client.hybrid_search(COLLECTION, sides, ranker, limit=limit), _SEARCH_TIMEOUT_S
+            lambda: self._client.search(
+                COLLECTION,
+                [vector],
+                filter=where(tenant_id=str(tenant_id)),
+                limit=limit,
+                output_fields=["passage_id"],  # else whole rows come back
+                search_params={"metric_type": metric},
+                anns_field=field,
+            ),
+            _SEARCH_TIMEOUT_S,
         )
-        return [UUID(hit["passage_id"]) for hit in hits]
+        return {UUID(hit["passage_id"]): hit["distance"] for hit in hits}
 
     async def probe(self) -> None:
         """Raise unless the collection can be searched."""
@@ -149,14 +157,9 @@ def _schema() -> tuple[CollectionSchema, IndexParams]:
     schema.add_field("passage_id", DataType.VARCHAR, max_length=36, is_primary=True)
     schema.add_field("tenant_id", DataType.VARCHAR, max_length=36, is_partition_key=True)
     schema.add_field("document_id", DataType.VARCHAR, max_length=36)
-    schema.add_field("text", DataType.VARCHAR, max_length=_MAX_TEXT_BYTES, enable_analyzer=True)
     schema.add_field("dense", DataType.FLOAT_VECTOR, dim=DIMENSIONS)
     schema.add_field("sparse", DataType.SPARSE_FLOAT_VECTOR)
-    bm25 = Function(
-        name="bm25", function_type=FunctionType.BM25, input_field_names=["text"], output_field_names=["sparse"]
-    )
-    schema.add_function(bm25)
     indexes = MilvusClient.prepare_index_params()
     indexes.add_index("dense", index_type="FLAT", metric_type="COSINE")
-    indexes.add_index("sparse", index_type="SPARSE_INVERTED_INDEX", metric_type="BM25")
+    indexes.add_index("sparse", index_type="SPARSE_INVERTED_INDEX", metric_type="IP")
     return schema, indexes

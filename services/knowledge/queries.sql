@@ -126,3 +126,7 @@ FROM unnest($2::uuid[]) WITH ORDINALITY AS hit (id, rank)
 JOIN passages ON passages.id = hit.id AND passages.tenant_id = $1
 JOIN documents ON documents.id = passages.document_id AND documents.tenant_id = $1 AND documents.state = 'indexed'
 ORDER BY hit.rank LIMIT $3;
+
+-- name: sample_passages
+-- The ids are as good as random: they are hashes of document and position.
+SELECT headings, text, position, page FROM passages WHERE tenant_id = $1 ORDER BY id LIMIT $2;
