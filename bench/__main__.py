@@ -2,7 +2,17 @@
 
 import asyncio
 
-from bench import first_token, idle_readers, lone_stream, many_streams, startup, streamed_tokens, turns, unary
+from bench import (
+    first_token,
+    idle_readers,
+    lone_stream,
+    many_streams,
+    retrieval,
+    startup,
+    streamed_tokens,
+    turns,
+    unary,
+)
 from bench.mesh import machine, running_mesh
 
 if __name__ == "__main__":  # the clients' processes import this module too
@@ -15,3 +25,4 @@ if __name__ == "__main__":  # the clients' processes import this module too
         many_streams.measure(mesh)
         idle_readers.measure(mesh)
         asyncio.run(unary.measure(mesh))
+    retrieval.main()
