@@ -28,8 +28,8 @@ def part(mesh: Mesh) -> Part:
             "MALLOC_ARENA_MAX": "2",
             "OMP_NUM_THREADS": "2",
             "PYTHONUNBUFFERED": "1",
-            # What is not in a segment yet is indexed anew by each search: some 100 passages, instead of 20,000.
-            "MILVUS_LITE_MEMTABLE_MEMORY_LIMIT_BYTES": str(256 * 1024),
+            # What is not in a segment yet is indexed anew by each search: some 50 passages, instead of 20,000.
+            "MILVUS_LITE_MEMTABLE_MEMORY_LIMIT_BYTES": str(128 * 1024),
         },
         ready=functools.partial(_answer, mesh),
         stop_timeout_s=20,

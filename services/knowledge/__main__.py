@@ -56,7 +56,7 @@ def wire() -> Service:
         resources=[
             *(database, listener.running(), bus.running(), relay.running()),
             *(index, embedding, indexing.running(), removal.running()),
-            background(partial(sweep, uploads, originals)),
+            *(background(partial(sweep, uploads, originals)), background(index.keep_warm)),
         ],
         checks=[
             Check("PostgreSQL", database.probe, POSTGRES_ADVICE),

@@ -11,6 +11,7 @@ the collection anew, and so does the readiness probe.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Self, TypeVar
 from uuid import UUID
@@ -26,13 +27,14 @@ from pymilvus import (
 from pymilvus.milvus_client.index import IndexParams
 
 from services.knowledge.document import Document
-from services.knowledge.lexical import SparseVector, passage_vector
+from services.knowledge.lexical import NO_TERM, SparseVector, passage_vector
 from services.knowledge.passages import Passage, passage_id
 from services.knowledge.search import Vector
 from services.shared.errors import Reason, Unavailable
 from services.shared.serving.deadline import within
 
 T = TypeVar("T")
+_NOBODY = UUID(int=0)
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r", "\t": r"\t"})
 COLLECTION = "passages_by_terms"
 DIMENSIONS = 384
@@ -40,6 +42,9 @@ _PARTITIONS = 16
 _SEARCH_TIMEOUT_S = 5.0
 _WRITE_TIMEOUT_S = 20.0
 _OPEN_TIMEOUT_S = 10.0
+_WARM_AFTER_S = (2.0, 10.0)
+"""After a write, again once segments have been merged; and no more often while there are writes."""
+_WARM_TIMEOUT_S = 60.0
 
 logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # every failure is raised and logged by us
 
@@ -55,6 +60,8 @@ class PassageIndex:
         self._client = AsyncMilvusClient(url, grpc_options={"grpc.max_reconnect_backoff_ms": 1000})
         self._is_open = False
         self._opening = asyncio.Lock()
+        self._cold = asyncio.Event()
+        self._cold.set()
 
     async def __aenter__(self) -> Self:
         return self
@@ -78,6 +85,7 @@ class PassageIndex:
             for passage, vector, sparse in zip(passages, vectors, terms, strict=True)
         ]
         await self._call(lambda: self._client.upsert(COLLECTION, rows), _WRITE_TIMEOUT_S)
+        self._cold.set()
 
     async def remove(self, tenant_id: UUID, document_id: UUID) -> None:
         rows = where(tenant_id=str(tenant_id), document_id=str(document_id))
@@ -89,8 +97,28 @@ class PassageIndex:
     async def sharing(self, tenant_id: UUID, terms: SparseVector, limit: int) -> Mapping[UUID, float]:
         return await self._search(tenant_id, "sparse", "IP", terms, limit)
 
+    async def keep_warm(self) -> None:
+        """Until cancelled: search for nothing after changes.
+
+        The one-machine server builds its index of a new segment's terms in the first search, which takes it seconds for
+        10,000 passages: no user should wait for that.
+        """
+        while True:
+            await self._cold.wait()
+            self._cold.clear()
+            for pause_s in _WARM_AFTER_S:
+                await asyncio.sleep(pause_s)
+                with suppress(Unavailable):
+                    await self._search(_NOBODY, "sparse", "IP", {NO_TERM: 1.0}, 1, _WARM_TIMEOUT_S)
+
     async def _search(
-        self, tenant_id: UUID, field: str, metric: str, vector: Vector | SparseVector, limit: int
+        self,
+        tenant_id: UUID,
+        field: str,
+        metric: str,
+        vector: Vector | SparseVector,
+        limit: int,
+        timeout_s: float = _SEARCH_TIMEOUT_S,
     ) -> Mapping[UUID, float]:
         [hits] = await self._call(
             lambda: self._client.search(
@@ -102,7 +130,7 @@ class PassageIndex:
                 search_params={"metric_type": metric},
                 anns_field=field,
             ),
-            _SEARCH_TIMEOUT_S,
+            timeout_s,
         )
         return {UUID(hit["passage_id"]): hit["distance"] for hit in hits}
 
@@ -118,6 +146,7 @@ class PassageIndex:
                 return await work()
         except (MilvusException, grpc.RpcError, OSError) as error:
             self._is_open = False
+            self._cold.set()
             message = "Search can't answer just now: the index can't be reached. Retry."
             raise Unavailable(Reason.SEARCH_UNAVAILABLE, message) from error
 

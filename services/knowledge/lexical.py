@@ -23,7 +23,7 @@ LENGTH_PART = 0.3
 TYPICAL_CHARACTERS = 800
 COMMON = 0.25
 _HIGHEST_DIMENSION = 2**32 - 2
-_NO_TERM = 0
+NO_TERM = 0
 """The dimension of passages without any term, which no question asks for: the index takes no empty vector."""
 
 SparseVector = Mapping[int, float]
@@ -33,7 +33,7 @@ def passage_vector(text: str) -> SparseVector:
     """Never empty."""
     slowness = SATURATION * (1 - LENGTH_PART + LENGTH_PART * len(text) / TYPICAL_CHARACTERS)
     vector = {dimension(term): count * (SATURATION + 1) / (count + slowness) for term, count in terms(text).items()}
-    return vector or {_NO_TERM: 1.0}
+    return vector or {NO_TERM: 1.0}
 
 
 @dataclass(frozen=True)
