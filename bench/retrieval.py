@@ -118,7 +118,6 @@ async def _speed(organisation: _Organisation, questions: Sequence[str]) -> None:
 async def measure(mesh: RunningMesh, wanted: Sequence[str]) -> None:
     print("retrieval through the Search RPC, one setting for all sets")
     async with mesh.edge_channel() as edge, Filler(mesh) as filler:
-        spare: dict[str, Sequence[Passage]] = {}
         for source in SOURCES:
             if wanted and not any(name.lower() in source.name.lower() for name in wanted):
                 continue
@@ -127,20 +126,19 @@ async def measure(mesh: RunningMesh, wanted: Sequence[str]) -> None:
             await organisation.fill(found.documents)
             await _quality(organisation, found)
             if source is SOURCES[-1]:
-                held = sum(map(len, found.documents.values()))
-                await organisation.fill(_some(spare, _PASSAGES - held))
+                await organisation.fill(_others(_PASSAGES - sum(map(len, found.documents.values()))))
                 print(f"time of a search among {_PASSAGES:,} passages, one at a time; client on the same cores")
                 await _speed(organisation, list(found.questions.values()))
-            spare |= {f"{source.folder}/{name}": own for name, own in found.documents.items()}
 
 
-def _some(documents: Mapping[str, Sequence[Passage]], passages: int) -> Mapping[str, Sequence[Passage]]:
-    """Whole documents with so many passages, or one or two fewer."""
+def _others(passages: int) -> Mapping[str, Sequence[Passage]]:
+    """Documents of the other sets with so many passages."""
     taken: dict[str, Sequence[Passage]] = {}
-    for name, own in documents.items():
-        if len(own) <= passages:
-            taken[name] = own
-            passages -= len(own)
+    for source in SOURCES[:-1]:
+        for name, own in source.read().documents.items():
+            if len(own) <= passages:
+                taken[f"{source.name} {name}"] = own
+                passages -= len(own)
     return taken
 
 

@@ -72,7 +72,7 @@ class PassageIndex:
         await self._client.close()
 
     async def write(self, document: Document, passages: Sequence[Passage], vectors: Sequence[Vector]) -> None:
-        # Terms take a millisecond a passage: not on the loop that answers searches.
+        # Terms take up to half a millisecond a passage: not on the loop that answers searches.
         terms = await asyncio.to_thread(lambda: [passage_vector(passage.searchable_text) for passage in passages])
         rows = [
             {

@@ -17,10 +17,13 @@ from services.knowledge.fusion import fused, lexical_weight
 from services.knowledge.lexical import Rarity, SparseVector
 from services.knowledge.passages import Passage
 from services.knowledge.text import seen
+from services.knowledge.variety import varied
 
 _ASKED_PER_WANTED = 3
 _LEAST_ASKED = 50
 """Of each side. A passage that only one side finds is judged by that side alone, so fewer would be judged worse."""
+_READ_PER_WANTED = 2
+"""Of the record: what takes the places of copies and of a flood from one document."""
 
 Vector = Sequence[float]
 
@@ -85,7 +88,8 @@ class Search:
             self._sharing(tenant_id, text, asked),
         )
         passage_ids = fused(near, sharing, lexical_weight(text))
-        return await self._passages.searchable(tenant_id, passage_ids, limit)
+        found = await self._passages.searchable(tenant_id, passage_ids, limit * _READ_PER_WANTED)
+        return varied(found, limit)
 
     async def _near(self, tenant_id: UUID, text: str, limit: int) -> Mapping[UUID, float]:
         [vector] = await self._embedding.embed([text])
