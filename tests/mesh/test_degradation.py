@@ -1,7 +1,6 @@
 """A turn while something that chat needs is slow or gone: what goes on, what is refused, what a retry does."""
 
 import asyncio
-import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -143,28 +142,6 @@ async def test_without_session_nothing_is_begun_and_a_retry_works(
         assert await pair.rows(running, request_20.request_id) == []
     assert said(await succeeds(gate, ada, request_20)) == answer(20)
     await assert_one_turn(pair, gate, ada, request_20)
-
-
-async def test_while_one_session_stands_still_every_turn_is_answered(
-    faults: ChaosMesh, gate: grpc.aio.Channel, one: Any, two: Any, ada: User
-) -> None:
-    """It keeps its connections, and each replica of chat asks both in turn."""
-
-    async def turns(many: int) -> list[Any]:
-        return [
-            events_of(chat, ada, question(await new_conversation(gate, ada), "tokens=20 tokens_per_s=50"))
-            for chat in (one, two)
-            for _ in range(many)
-        ]
-
-    await asyncio.gather(*await turns(1))  # both have found both
-    asked = await turns(3)
-    assert faults.signal("session-1", signal.SIGSTOP)
-    try:
-        answers = await asyncio.gather(*asked)
-    finally:
-        faults.signal("session-1", signal.SIGCONT)
-    assert {said(events) for events in answers} == {answer(20)}
 
 
 async def test_without_the_model_a_retry_works_and_doubles_nothing(
