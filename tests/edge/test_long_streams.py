@@ -13,7 +13,6 @@ import pytest
 import yaml
 
 from parley.chat.v1 import chat_service_pb2, chat_service_pb2_grpc
-from services.shared.serving.channel import PING_AFTER_MS
 from services.shared.serving.settings import ServingSettings
 from stack import contract, envoy
 from tests.conftest import Signer
@@ -65,7 +64,7 @@ async def test_pings_notice_a_lost_peer_and_are_never_too_many_for_the_service(e
     config = yaml.safe_load(envoy.render(edge.mesh, os.environ))
     pings = list(values(config, "connection_keepalive"))
     assert len(pings) == len(list(managers(config))) + len(edge.mesh.endpoints()["metrics"]) - 1  # without Triton
-    allowed_s = PING_AFTER_MS / 1000
+    allowed_s = ServingSettings.keepalive_s / 3
     assert all(allowed_s < seconds(ping["interval"]) <= 60 for ping in pings)
 
 

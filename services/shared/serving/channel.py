@@ -10,10 +10,6 @@ from services.shared.serving import telemetry
 from services.shared.serving.settings import ServingSettings
 from services.shared.serving.tls import channel_credentials
 
-PING_AFTER_MS = 500
-"""Of silence during a call; a channel without calls does not ping. Servers have to permit it (server.py)."""
-PONG_WITHIN_MS = 1_000
-
 
 def open_channel(
     target: str, peer: str, settings: ServingSettings, *, idempotent: Sequence[tuple[str, str]] = ()
@@ -25,13 +21,7 @@ def open_channel(
     options = [
         ("grpc.service_config", json.dumps(_service_config(idempotent))),
         ("grpc.ssl_target_name_override", peer),
-        # A replica that stands still keeps its connections; its calls go to another one after 1.5 s at most, as at the
-        # edge.
-        ("grpc.keepalive_time_ms", PING_AFTER_MS),
-        ("grpc.keepalive_timeout_ms", PONG_WITHIN_MS),
-        # Of any ping: while one to measure the bandwidth is on its way, gRPC sends none of the others.
-        ("grpc.http2.ping_timeout_ms", PONG_WITHIN_MS),
-        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.keepalive_time_ms", 20_000),
         # A replica that restarted is found again before the next one stops (SETTLING_S of the local mesh).
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 500),

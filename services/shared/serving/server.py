@@ -27,7 +27,6 @@ from prometheus_client import start_http_server
 
 from services.shared.background import background
 from services.shared.serving import reflection, telemetry
-from services.shared.serving.channel import PING_AFTER_MS
 from services.shared.serving.identity import AllowList, TokenVerifier
 from services.shared.serving.interceptor import CallInterceptor, CallRules
 from services.shared.serving.settings import ServingSettings, SettingsError
@@ -46,8 +45,6 @@ _OPTIONS = [
     ("grpc.max_metadata_size", 80 * 1024),
     ("grpc.so_reuseport", 0),
     ("grpc.keepalive_permit_without_calls", 1),
-    # Of peers; gRPC takes more than two quicker ones for an attack.
-    ("grpc.http2.min_ping_interval_without_data_ms", PING_AFTER_MS // 2),
 ]
 
 
@@ -138,8 +135,12 @@ def _server(service: Service) -> tuple[grpc.aio.Server, health.aio.HealthService
     credentials = server_credentials(settings)
     allow_list = AllowList() if credentials else None
     calls = CallInterceptor(TokenVerifier(settings.jwks_file), service.rules, allow_list, settings.max_stream_s)
-    pings = ("grpc.keepalive_time_ms", round(settings.keepalive_s * 1000))
-    server = grpc.aio.server(interceptors=[*telemetry.server_interceptors(), calls], options=[*_OPTIONS, pings])
+    keepalive_ms = round(settings.keepalive_s * 1000)
+    pings = [
+        ("grpc.keepalive_time_ms", keepalive_ms),
+        ("grpc.http2.min_ping_interval_without_data_ms", keepalive_ms // 3),
+    ]
+    server = grpc.aio.server(interceptors=[*telemetry.server_interceptors(), calls], options=[*_OPTIONS, *pings])
     for register in service.register:
         register(server)
     healths = health.aio.HealthServicer()

@@ -46,7 +46,7 @@ class ServingSettings(TlsSettings):
     stop_grace_s: float = 10.0
     # The longest a stream may stay open, whatever deadline its caller set.
     max_stream_s: float = 3600.0
-    # How often a silent connection is asked whether its other end is still there.
+    # How often a silent connection is asked whether its other end is still there; callers may ask three times as often.
     keepalive_s: float = 30.0
 
 
