@@ -5,7 +5,7 @@ rank fusion gives that noise half of the say. The lexical score is taken relativ
 only the lexical side found counts as near as the last that the dense side found; it is no nearer, or it would be there.
 
 How much the lexical side has to say follows how well the embedding model knows the script and language of the question.
-The weights are measured (docs/decisions/0021); another model needs others.
+The weights are measured (docs/retrieval.md); another model needs others.
 """
 
 from collections.abc import Mapping, Sequence

@@ -7,7 +7,7 @@ of rarity can make it.
 
 Knobs. SATURATION: how soon more of the same term says no more. LENGTH_PART: how much of that a longer passage takes
 back; passages are cut to like sizes, so little. COMMON: terms in more than this share of the passages are not asked
-for; they cost most of the time of a search and changed no result (docs/decisions/0021).
+for; they cost most of the time of a search and changed no result (docs/retrieval.md).
 """
 
 import math
