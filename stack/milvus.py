@@ -26,7 +26,9 @@ def part(mesh: Mesh) -> Part:
         ),
         env={
             "MALLOC_ARENA_MAX": "2",
-            "OMP_NUM_THREADS": "2",
+            # A product of one vector with 10,000 takes a millisecond; threads that wait for each other make it twenty.
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
             "PYTHONUNBUFFERED": "1",
             # What is not in a segment yet is indexed anew by each search: some 50 passages, instead of 20,000.
             "MILVUS_LITE_MEMTABLE_MEMORY_LIMIT_BYTES": str(128 * 1024),

@@ -1,8 +1,9 @@
 """The vectors in Milvus: one collection for all organisations, partitioned by tenant.
 
 Each row has a dense vector of the embedding model and a sparse one of the passage's terms (lexical.py). FLAT: the
-nearest are found exactly, which filtered approximate indexes do not promise. The tenant is part of every query, never
-of what is done with its answer.
+nearest are found exactly, which filtered approximate indexes do not promise. Inner products: the dense vectors have length
+1, and for cosines the one-machine server would norm all of them anew in each search. The tenant is part of every query,
+never of what is done with its answer.
 
 After a restart of Milvus the collection has to be loaded again: the first call that fails makes the next one open
 the collection anew, and so does the readiness probe.
@@ -92,10 +93,10 @@ class PassageIndex:
         await self._call(lambda: self._client.delete(COLLECTION, filter=rows), _WRITE_TIMEOUT_S)
 
     async def nearest(self, tenant_id: UUID, vector: Vector, limit: int) -> Mapping[UUID, float]:
-        return await self._search(tenant_id, "dense", "COSINE", vector, limit)
+        return await self._search(tenant_id, "dense", vector, limit)
 
     async def sharing(self, tenant_id: UUID, terms: SparseVector, limit: int) -> Mapping[UUID, float]:
-        return await self._search(tenant_id, "sparse", "IP", terms, limit)
+        return await self._search(tenant_id, "sparse", terms, limit)
 
     async def keep_warm(self) -> None:
         """Until cancelled: search for nothing after changes.
@@ -109,13 +110,12 @@ class PassageIndex:
             for pause_s in _WARM_AFTER_S:
                 await asyncio.sleep(pause_s)
                 with suppress(Unavailable):
-                    await self._search(_NOBODY, "sparse", "IP", {NO_TERM: 1.0}, 1, _WARM_TIMEOUT_S)
+                    await self._search(_NOBODY, "sparse", {NO_TERM: 1.0}, 1, _WARM_TIMEOUT_S)
 
     async def _search(
         self,
         tenant_id: UUID,
         field: str,
-        metric: str,
         vector: Vector | SparseVector,
         limit: int,
         timeout_s: float = _SEARCH_TIMEOUT_S,
@@ -127,7 +127,7 @@ class PassageIndex:
                 filter=where(tenant_id=str(tenant_id)),
                 limit=limit,
                 output_fields=["passage_id"],  # else whole rows come back
-                search_params={"metric_type": metric},
+                search_params={"metric_type": "IP"},
                 anns_field=field,
             ),
             timeout_s,
@@ -189,6 +189,6 @@ def _schema() -> tuple[CollectionSchema, IndexParams]:
     schema.add_field("dense", DataType.FLOAT_VECTOR, dim=DIMENSIONS)
     schema.add_field("sparse", DataType.SPARSE_FLOAT_VECTOR)
     indexes = MilvusClient.prepare_index_params()
-    indexes.add_index("dense", index_type="FLAT", metric_type="COSINE")
+    indexes.add_index("dense", index_type="FLAT", metric_type="IP")
     indexes.add_index("sparse", index_type="SPARSE_INVERTED_INDEX", metric_type="IP")
     return schema, indexes
