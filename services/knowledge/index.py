@@ -1,9 +1,9 @@
 """The vectors in Milvus: one collection for all organisations, partitioned by tenant.
 
 Each row has a dense vector of the embedding model and a sparse one of the passage's terms (lexical.py). FLAT: the
-nearest are found exactly, which filtered approximate indexes do not promise. Inner products: the dense vectors have length
-1, and for cosines the one-machine server would norm all of them anew in each search. The tenant is part of every query,
-never of what is done with its answer.
+nearest are found exactly, which filtered approximate indexes do not promise. Inner products: the dense vectors have
+length 1, and for cosines the one-machine server would norm all of them anew in each search. The tenant is part of every
+query, never of what is done with its answer.
 
 After a restart of Milvus the collection has to be loaded again: the first call that fails makes the next one open
 the collection anew, and so does the readiness probe.
