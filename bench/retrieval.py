@@ -27,6 +27,7 @@ _LIMIT = 20
 _SIDE_LIMIT = 50
 _PASSAGES = 10_000
 _WARM_UP, _ROUNDS = 20, 300
+_MERGING_S = 5.0  # Milvus merges what was written
 
 Found = Mapping[str, Sequence[str]]
 
@@ -47,6 +48,8 @@ class _Organisation:
 
     async def fill(self, documents: Mapping[str, Sequence[Passage]]) -> None:
         self._names |= await self._filler.fill(self._tenant_id, documents)
+        await asyncio.sleep(_MERGING_S)
+        await self._filler.index.warm()
         self._texts += [passage.searchable_text for own in documents.values() for passage in own]
         self._rarity = rarity(self._texts)
 

@@ -99,18 +99,23 @@ class PassageIndex:
         return await self._search(tenant_id, "sparse", terms, limit)
 
     async def keep_warm(self) -> None:
-        """Until cancelled: search for nothing after changes.
-
-        The one-machine server builds its index of a new segment's terms in the first search, which takes it seconds for
-        10,000 passages: no user should wait for that.
-        """
+        """Until cancelled: warm after writes."""
         while True:
             await self._cold.wait()
             self._cold.clear()
             for pause_s in _WARM_AFTER_S:
                 await asyncio.sleep(pause_s)
                 with suppress(Unavailable):
-                    await self._search(_NOBODY, "sparse", {NO_TERM: 1.0}, 1, _WARM_TIMEOUT_S)
+                    await self.warm()
+
+    async def warm(self) -> None:
+        """Have what was written put into a segment, and search for nothing.
+
+        The one-machine server indexes the terms of what is in no segment yet in each search, and those of a segment in
+        the first one, which takes it seconds for 10,000 passages: no user should wait for that.
+        """
+        await self._call(lambda: self._client.flush(COLLECTION), _WARM_TIMEOUT_S)
+        await self._search(_NOBODY, "sparse", {NO_TERM: 1.0}, 1, _WARM_TIMEOUT_S)
 
     async def _search(
         self,

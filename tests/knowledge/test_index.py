@@ -202,3 +202,10 @@ async def is_open(index: PassageIndex) -> bool:
     except Unavailable:
         return False
     return True
+
+
+async def test_what_was_warmed_is_found(index: PassageIndex, find: Find) -> None:
+    document = a_document()
+    own = await write(index, document, "cats sleep")
+    await index.warm()
+    assert await find(index, document.tenant_id, "cats") == own
