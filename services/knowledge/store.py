@@ -68,7 +68,7 @@ class StoredDocuments:
 
     async def delete(self, member: Member, document: Document) -> bool:
         event = DocumentDeleted(**_ids(document)).SerializeToString()
-        deleted = await self._database.one("delete_document", document.tenant_id, member.user_id, document.id, event)
+        deleted = await self._database.one("delete_document", member.tenant_id, member.user_id, document.id, event)
         return deleted is not None
 
     async def begin_indexing(self, tenant_id: UUID, document_id: UUID) -> Document | None:

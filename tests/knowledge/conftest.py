@@ -55,8 +55,8 @@ def a_member(tenant_id: UUID | None = None, role: str = "member") -> Member:
     return Member(tenant_id or uuid4(), uuid4(), role)
 
 
-def a_file(content: bytes = b"Some text.", filename: str = "notes.txt") -> File:
-    return File(uuid4(), filename, len(content), hashlib.sha256(content).hexdigest())
+def a_file(content: bytes = b"Some text.", filename: str = "notes.txt", **described: object) -> File:
+    return File(uuid4(), filename, len(content), hashlib.sha256(content).hexdigest(), **described)
 
 
 async def in_parts(content: bytes, size: int = 7) -> AsyncIterator[bytes]:
