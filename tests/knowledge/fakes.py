@@ -53,7 +53,7 @@ class FakeRecord:
 
     def __init__(self, changes: FakeChanges | None = None, quota: Quota | None = None) -> None:
         self._changes = changes or FakeChanges()
-        self._quota = quota or Quota()
+        self.quota = quota or Quota()
         self._documents: dict[UUID, Document] = {}
         self._passages: dict[UUID, dict[int, Passage]] = defaultdict(dict)
         self._uploads: dict[UUID, tuple[Member, Upload]] = {}
@@ -155,8 +155,8 @@ class FakeRecord:
         uploads = [upload.file.size_bytes for owner, upload in self._uploads.values() if _same_tenant(owner, member)]
         stored = [found.file.size_bytes for found in self._documents.values() if _same_tenant(found, member)]
         taken = uploads + stored
-        is_full = len(taken) >= self._quota.documents or sum(taken) + file.size_bytes > self._quota.size_bytes
-        return Full(self._quota) if is_full else None
+        is_full = len(taken) >= self.quota.documents or sum(taken) + file.size_bytes > self.quota.size_bytes
+        return Full(self.quota) if is_full else None
 
     async def find_uploaded(self, member: Member, document_id: UUID) -> Document | None:
         return next((found for found in self._own(member) if found.id == document_id), None)
