@@ -34,7 +34,9 @@ def main(memory_bytes: int, cpu_s: int, wall_s: float) -> None:
         header, passages = {"reason": error.failure.reason, "message": error.failure.message}, []
     except MemoryError:
         raise
-    except Exception:  # whatever a reader stumbles over: it is the file's doing, and shown in the log
+    except (
+        BaseException
+    ):  # whatever a reader stumbles over, a panic of Rust too: it is the file's doing; the log has it
         traceback.print_exc()
         header, passages = {"reason": Reason.DOCUMENT_CORRUPT, "message": _CORRUPT}, []
     print(json.dumps(header))

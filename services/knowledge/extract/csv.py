@@ -1,0 +1,62 @@
+"""CSV and its like: rows of cells between commas, semicolons, tabs or bars."""
+
+import csv
+from collections import Counter
+from collections.abc import Iterator
+from itertools import chain, islice
+
+from services.knowledge.extract import tables
+from services.knowledge.extract.sections import Read, Sections
+from services.knowledge.passages import Block
+
+_DELIMITERS = ",;\t|"
+_SAMPLE_ROWS = 50
+_ALIKE = 0.7  # of the rows have as many cells as most
+_USUAL_CELL_CHARACTERS = 80
+csv.field_size_limit(1_000_000)
+
+
+def find_delimiter(text: str) -> str | None:
+    """What separates the cells; None if the text is no table."""
+    lines = [line for line in islice(text.splitlines(), _SAMPLE_ROWS) if line.strip()]
+    if len(lines) < 2:
+        return None
+    sample = "\n".join(lines)
+    return max(_DELIMITERS, key=lambda delimiter: _likelihood(sample, delimiter)) if _best(sample) > 0 else None
+
+
+def _best(sample: str) -> float:
+    return max(_likelihood(sample, delimiter) for delimiter in _DELIMITERS)
+
+
+def _likelihood(sample: str, delimiter: str) -> float:
+    """How many cells in rows of one width the sample has; 0 for prose with such signs in it."""
+    try:
+        rows = list(csv.reader(sample.splitlines(), delimiter=delimiter))
+    except csv.Error:
+        return 0
+    width, alike = Counter(map(len, rows)).most_common(1)[0]
+    cells = list(chain.from_iterable(rows))
+    is_prose = (sum(cell.startswith(" ") for cell in cells) * 3 > len(cells) and delimiter != "|") or sum(
+        map(len, cells)
+    ) > _USUAL_CELL_CHARACTERS * len(cells)
+    if width < 2 or is_prose or not all(map(len, rows)) or (alike < len(rows) * _ALIKE and len(rows) > 3):
+        return 0
+    return width * alike / len(rows) if min(map(len, rows)) > 1 else 0
+
+
+def read(text: str, delimiter: str) -> Read:
+    """The rows of a table."""
+    return Read("text/csv", _blocks(text, delimiter))
+
+
+def _blocks(text: str, delimiter: str) -> Iterator[Block]:
+    rows = csv.reader(text.splitlines(keepends=True), delimiter=delimiter)
+    first = list(islice(rows, tables.NAMED_ROWS))
+    sections = Sections()
+    if tables.has_header(first):
+        yield from sections.heading(1, tables.line(first[0]))
+        del first[0]
+    for row in chain(first, rows):
+        yield from sections.text(tables.line(row))
+    yield from sections.end()
