@@ -10,6 +10,7 @@ from services.knowledge.extract import (
     members,
     notebook,
     odf,
+    old_office,
     pdf,
     plain,
     pptx,
@@ -22,9 +23,6 @@ from services.knowledge.extract.archive import Archive, Nested
 from services.knowledge.extract.charset import decode
 from services.knowledge.extract.sections import Read
 
-_OLE = bytes.fromhex("d0cf11e0a1b11ae1")
-_ENCRYPTED_OFFICE = "EncryptedPackage".encode("utf-16-le")
-_OLD_WORKBOOKS = tuple(f"{name}\0".encode("utf-16-le") for name in ("Workbook", "Book"))
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 _RTF = b"{\\rtf"
 
@@ -36,8 +34,8 @@ def read(content: bytes, nested: Nested | None = None) -> Read:
         return _packed(content, nested)
     if b"%PDF-" in content[:1024]:
         return pdf.read(content)
-    if content.startswith(_OLE):
-        return _old_office(content)
+    if content.startswith(old_office.SIGNATURE):
+        return old_office.read(content, nested, read)
     if content.startswith(_RTF):
         return rtf.read(content)
     if mail.looks_like(content):
@@ -61,14 +59,6 @@ def _packed(content: bytes, nested: Nested) -> Read:
     if odf.MAIN in archive.names and "mimetype" in archive.names:
         return odf.read(archive)
     return members.read(archive, nested, read)
-
-
-def _old_office(content: bytes) -> Read:
-    if _ENCRYPTED_OFFICE in content:
-        raise refusals.encrypted()
-    if any(name in content for name in _OLD_WORKBOOKS):
-        return sheets.read_old(content)
-    raise refusals.unsupported("an older Office format or a mail of Outlook")
 
 
 def _text(text: str, content: bytes) -> Read:
