@@ -1,12 +1,13 @@
 """Reading files in a process of its own (services.knowledge.extract), which a hostile file may break.
 
-The child gets the file as its input and a file for its output, no variable of our environment, and an empty folder to
-stand in. It limits its own memory, processor time and output; here it is given a time on the clock.
+The child gets the file as its input and a file for its output, no variable of our environment but PATH, and an empty
+folder to stand in. It limits its own memory, processor time and output; here it is given a time on the clock.
 """
 
 import asyncio
 import json
 import logging
+import os
 import signal
 import sys
 import tempfile
@@ -53,7 +54,12 @@ class ExtractionProcess:
             yield _extracted(status, output, log)
 
     async def _run(self, folder: str, stdin: IO[bytes], stdout: IO[bytes], stderr: IO[bytes]) -> int:
-        environment = {"PYTHONPATH": str(_IMPORT_ROOT), "LANG": "C.UTF-8", "MALLOC_ARENA_MAX": "1"}
+        environment = {
+            "PYTHONPATH": str(_IMPORT_ROOT),
+            "PATH": os.environ.get("PATH", os.defpath),  # where text recognition is looked for
+            "LANG": "C.UTF-8",
+            "MALLOC_ARENA_MAX": "1",
+        }
         child = await asyncio.create_subprocess_exec(
             *self._command, cwd=folder, env=environment, stdin=stdin, stdout=stdout, stderr=stderr
         )

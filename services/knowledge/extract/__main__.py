@@ -22,7 +22,7 @@ OUT_OF_MEMORY = 3  # the status that says so
 MAX_CHARACTERS = 20_000_000
 _MAX_OUTPUT_BYTES = 256 * 1024 * 1024
 _TOO_MUCH_TEXT = "The file holds more text than a document may: split it and upload the parts."
-_NO_TEXT = "No text was found in the file. If it is a scan, run text recognition (OCR) over it and upload the result."
+_NO_TEXT = "No text was found in the file."
 _CORRUPT = "The file can't be read: it is damaged or very unusual. Save it again and upload it."
 
 

@@ -9,6 +9,7 @@ from services.knowledge.extract import (
     markdown,
     members,
     notebook,
+    ocr,
     odf,
     old_office,
     pdf,
@@ -40,6 +41,8 @@ def read(content: bytes, nested: Nested | None = None) -> Read:
         return rtf.read(content)
     if mail.looks_like(content):
         return mail.read(content, nested, read)
+    if (picture := ocr.find_type(content)) is not None:
+        return ocr.read(content, picture)
     text = decode(content)
     if text is None:
         raise refusals.unsupported("of no format that holds text")
@@ -69,6 +72,7 @@ def _text(text: str, content: bytes) -> Read:
         return odf.read_flat(root) if odf.is_flat(root := xml.parse(content)) else xml.read(root)
     if (book := notebook.find(text)) is not None:
         return notebook.read(book)
-    if (delimiter := csv.find_delimiter(text)) is not None:
+    delimiter = csv.find_delimiter(text)
+    if delimiter is not None and not (delimiter == "|" and markdown.looks_like(text)):
         return csv.read(text, delimiter)
     return (markdown if markdown.looks_like(text) else plain).read(text)

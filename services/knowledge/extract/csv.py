@@ -21,28 +21,28 @@ def find_delimiter(text: str) -> str | None:
     lines = [line for line in islice(text.splitlines(), _SAMPLE_ROWS) if line.strip()]
     if len(lines) < 2:
         return None
-    sample = "\n".join(lines)
-    return max(_DELIMITERS, key=lambda delimiter: _likelihood(sample, delimiter)) if _best(sample) > 0 else None
+    likelihood, delimiter = max((_likelihood(lines, delimiter), delimiter) for delimiter in _DELIMITERS)
+    return delimiter if likelihood > 0 else None
 
 
-def _best(sample: str) -> float:
-    return max(_likelihood(sample, delimiter) for delimiter in _DELIMITERS)
-
-
-def _likelihood(sample: str, delimiter: str) -> float:
+def _likelihood(lines: list[str], delimiter: str) -> float:
     """How many cells in rows of one width the sample has; 0 for prose with such signs in it."""
     try:
-        rows = list(csv.reader(sample.splitlines(), delimiter=delimiter))
+        rows = list(csv.reader(lines, delimiter=delimiter))
     except csv.Error:
         return 0
     width, alike = Counter(map(len, rows)).most_common(1)[0]
-    cells = list(chain.from_iterable(rows))
-    is_prose = (sum(cell.startswith(" ") for cell in cells) * 3 > len(cells) and delimiter != "|") or sum(
-        map(len, cells)
-    ) > _USUAL_CELL_CHARACTERS * len(cells)
-    if width < 2 or is_prose or not all(map(len, rows)) or (alike < len(rows) * _ALIKE and len(rows) > 3):
+    if width < 2 or min(map(len, rows)) < 2 or (alike < len(rows) * _ALIKE and len(rows) > 3) or _is_prose(rows):
         return 0
-    return width * alike / len(rows) if min(map(len, rows)) > 1 else 0
+    return width * alike / len(rows)
+
+
+def _is_prose(rows: list[list[str]]) -> bool:
+    """Whether spaces follow the signs, as in sentences, or the cells are as long as these."""
+    cells = list(chain.from_iterable(rows))
+    later = [cell for row in rows for cell in row[1:] if cell]
+    spaced = sum(cell.startswith(" ") and not cell.endswith(" ") for cell in later)  # " | " is a sign, too
+    return spaced * 2 > len(later) or sum(map(len, cells)) > _USUAL_CELL_CHARACTERS * len(cells)
 
 
 def read(text: str, delimiter: str) -> Read:

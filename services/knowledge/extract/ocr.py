@@ -25,6 +25,7 @@ _SIGNATURES = {
     b"GIF89a": "image/gif",
     b"BM": "image/bmp",
 }
+_SETTINGS = ("--dpi", str(DOTS_PER_INCH), "-c", "min_orientation_margin=2")  # 7 leaves short pages upside down
 _SCRIPT_DETECTION = "osd"  # listed among the languages
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
@@ -63,7 +64,7 @@ def paragraphs(picture: bytes) -> list[str]:
     # Automatic segmentation; turned upright first where the data to see that is installed.
     mode = "1" if _SCRIPT_DETECTION in languages else "3"
     wanted = "+".join(language for language in languages if language != _SCRIPT_DETECTION)
-    done = _run((program, "stdin", "stdout", "-l", wanted, "--psm", mode, "--dpi", str(DOTS_PER_INCH)), picture)
+    done = _run((program, "stdin", "stdout", "-l", wanted, "--psm", mode, *_SETTINGS), picture)
     if -done.returncode in (signal.SIGXCPU, signal.SIGKILL):
         raise MemoryError
     if done.returncode != 0:
@@ -79,7 +80,7 @@ def _languages(program: str) -> tuple[str, ...]:
 
 
 def _run(command: tuple[str, ...], given: bytes) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(  # noqa: PLW1509
+    return subprocess.run(
         command, input=given, capture_output=True, check=False, preexec_fn=_end_with_parent,
         env={"OMP_THREAD_LIMIT": "1", "LANG": "C.UTF-8"},
     )  # fmt: skip

@@ -1,0 +1,361 @@
+"""Each format read in this process, for speed: small files made here, of what people write and of what goes wrong."""
+
+import io
+import json
+import shutil
+import zipfile
+from email.message import EmailMessage
+from pathlib import Path
+
+import pytest
+
+from services.knowledge.extract.archive import Allowance, Nested
+from services.knowledge.extract.content import read
+from services.knowledge.indexing import Unreadable
+from services.knowledge.passages import Passage, cut
+from services.shared.errors import Reason
+from tests.documents import pdf
+
+OFFICE = "application/vnd.openxmlformats-officedocument."
+
+
+def zipped(members: dict[str, str | bytes]) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+def passages(content: bytes) -> list[Passage]:
+    return list(cut(read(content).blocks))
+
+
+def text(content: bytes) -> str:
+    return "\n".join(passage.text for passage in passages(content))
+
+
+def reason(content: bytes, nested: Nested | None = None) -> Reason:
+    with pytest.raises(Unreadable) as refused:
+        list(read(content, nested).blocks)
+    return refused.value.failure.reason
+
+
+def relations(**targets: str) -> str:
+    kinds = {"n": "notesSlide", "c": "chart", "m": "comments"}
+    listed = (
+        f'<Relationship Id="{name}" Type="x/{kinds.get(name[0], name.rstrip("0123456789"))}" Target="{target}"/>'
+        for name, target in targets.items()
+    )
+    return f"<Relationships>{''.join(listed)}</Relationships>"
+
+
+def shape(text: str, place: str = "") -> str:
+    return f'<sp><nvPr><ph type="{place}"/></nvPr><txBody><p><r><t>{text}</t></r></p></txBody></sp>'
+
+
+def a_pptx() -> bytes:
+    table = "<graphicFrame><tbl>{}</tbl></graphicFrame>".format(
+        "".join(
+            f"<tr><tc><p><r><t>{a}</t></r></p></tc><tc><p><r><t>{b}</t></r></p></tc></tr>"
+            for a, b in (("Q1", "7"), ("Q2", "9"))
+        )
+    )
+    chart = '<graphicFrame><chart xmlns:r="r" r:id="c1"/></graphicFrame>'
+    numbers = "<c><ser><tx><v>Sales</v></tx><cat><v>May</v></cat><val><v>12</v></val></ser></c>"
+    first = f"<sld>{shape('Body text', 'body')}{shape('Opening', 'title')}{table}{chart}{shape('8', 'sldNum')}</sld>"
+    return zipped(
+        {
+            "ppt/presentation.xml": '<p xmlns:r="r"><sldIdLst><sldId id="256" r:id="slide2"/>'
+            '<sldId id="257" r:id="slide1"/></sldIdLst></p>',
+            "ppt/_rels/presentation.xml.rels": relations(slide1="slides/a.xml", slide2="slides/b.xml"),
+            "ppt/slides/a.xml": f"<sld>{shape('Ending', 'ctrTitle')}{shape('Thank you')}</sld>",
+            "ppt/slides/b.xml": first,
+            "ppt/slides/_rels/b.xml.rels": relations(c1="../charts/c.xml", n1="/ppt/n.xml", m1="../m.xml"),
+            "ppt/charts/c.xml": numbers,
+            "ppt/n.xml": f"<notes>{shape('Speak slowly', 'body')}</notes>",
+            "ppt/m.xml": "<cmLst><cm><text>Too long?</text></cm></cmLst>",
+        }
+    )
+
+
+def test_slides_are_pages_in_the_order_of_the_show() -> None:
+    found = read(a_pptx())
+    first, second = cut(found.blocks)
+    assert (found.content_type, found.pages) == (f"{OFFICE}presentationml.presentation", 2)
+    assert (first.page, first.headings) == (1, ("Opening",))
+    assert first.text == "Body text\nQ1 | 7\nQ2 | 9\nSales\nMay | 12\nSpeak slowly\nToo long?"
+    assert (second.page, second.headings, second.text) == (2, ("Ending",), "Thank you")
+
+
+def a_sheet(rows: list[list[str | float]]) -> str:
+    def cell(column: int, row: int, value: str | float) -> str:
+        place = f"{chr(65 + column)}{row}"
+        if isinstance(value, str):
+            return f'<c r="{place}" t="inlineStr"><is><t>{value}</t></is></c>' if value else ""
+        return f'<c r="{place}"><v>{value}</v></c>'
+
+    lines = (
+        f'<row r="{number}">{"".join(cell(column, number, value) for column, value in enumerate(row))}</row>'
+        for number, row in enumerate(rows, start=1)
+    )
+    space = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+    return f'<worksheet xmlns="{space}"><sheetData>{"".join(lines)}</sheetData></worksheet>'
+
+
+def a_workbook(sheets: dict[str, str]) -> bytes:
+    space = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
+    outside = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+    listed = "".join(f'<sheet name="{name}" sheetId="{n}" r:id="w{n}"/>' for n, name in enumerate(sheets, start=1))
+    targets = "".join(
+        f'<Relationship Id="w{n}" Type="{outside}/worksheet" Target="worksheets/s{n}.xml"/>'
+        for n in range(1, len(sheets) + 1)
+    )
+    package = "http://schemas.openxmlformats.org/package/2006/relationships"
+    return zipped(
+        {
+            "[Content_Types].xml": '<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types"/>',
+            "_rels/.rels": f'<Relationships xmlns="{package}"><Relationship Id="a" Type="{outside}/officeDocument" '
+            'Target="xl/workbook.xml"/></Relationships>',
+            "xl/workbook.xml": f'<workbook {space} xmlns:r="{outside}"><sheets>{listed}</sheets></workbook>',
+            "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{package}">{targets}</Relationships>',
+            "xl/worksheets/_rels/s1.xml.rels": relations(m1="../comments1.xml"),
+            "xl/comments1.xml": "<comments><comment><text><t>Check this</t></text></comment></comments>",
+        }
+        | {f"xl/worksheets/s{n}.xml": sheet for n, sheet in enumerate(sheets.values(), start=1)}
+    )
+
+
+def test_a_sheet_is_a_page_and_the_names_of_its_columns_stand_above_the_rows() -> None:
+    days = [["Country", "Days"], ["Norway", 25.0], ["Malta", 27.5]]
+    found = read(a_workbook({"Holidays": a_sheet(days), "חגים": a_sheet([["פסח", 7.0]])}))
+    assert (found.content_type, found.pages) == (f"{OFFICE}spreadsheetml.sheet", 2)
+    first, second = cut(found.blocks)
+    assert (first.page, first.headings) == (1, ("Holidays", "Country | Days"))
+    assert first.text == "Norway | 25\nMalta | 27.5\nCheck this"
+    assert (second.page, second.headings, second.text) == (2, ("חגים",), "פסח | 7")
+
+
+def an_odf(kind: str, body: str) -> dict[str, str | bytes]:
+    content = f'<document-content xmlns="urn:oasis:names:tc:opendocument:xmlns:office:1.0"><body><{kind}>{body}'
+    return {
+        "mimetype": f"application/vnd.oasis.opendocument.{kind}",
+        "content.xml": f"{content}</{kind}></body></document-content>",
+    }
+
+
+def test_an_odt_is_read_with_headings_tables_and_notes() -> None:
+    body = (
+        '<tracked-changes><p>gone</p></tracked-changes><h outline-level="1">Handbook</h><p>Wel<s c="2"/>come'
+        "<note><note-body><p>A note.</p></note-body></note></p><list><list-item><p>One</p></list-item></list>"
+        "<table><table-row><table-cell><p>a</p></table-cell><table-cell><p>b</p></table-cell></table-row></table>"
+    )
+    [passage] = passages(zipped(an_odf("text", body)))
+    assert passage.headings == ("Handbook",)
+    assert passage.text == "Wel come\nA note.\nOne\na | b"
+
+
+def test_slides_and_sheets_of_opendocument_are_pages() -> None:
+    slides = '<page><frame><p>Late</p></frame><frame class="title"><p>One</p></frame></page><page><p>Two</p></page>'
+    first, second = passages(zipped(an_odf("presentation", slides)))
+    assert (first.page, first.headings, first.text, second.page) == (1, ("One",), "Late", 2)
+    sheet = '<table name="Sums"><table-row><table-cell><p>7</p></table-cell></table-row></table>'
+    [passage] = passages(zipped(an_odf("spreadsheet", sheet)))
+    assert (passage.page, passage.headings, passage.text) == (1, ("Sums",), "7")
+
+
+def test_an_odt_with_a_password_is_refused_for_it() -> None:
+    locked = {"META-INF/manifest.xml": "<manifest><file-entry><encryption-data/></file-entry></manifest>"}
+    assert reason(zipped(an_odf("text", "x") | locked)) is Reason.DOCUMENT_ENCRYPTED
+
+
+def a_book(encrypted: str = "OEBPS/font.otf") -> bytes:
+    chapter = "<html><head><title>x</title></head><body><h1>{}</h1><p>{}</p></body></html>"
+    return zipped(
+        {
+            "mimetype": "application/epub+zip",
+            "META-INF/container.xml": '<c><rootfile full-path="OEBPS/book.opf"/></c>',
+            "META-INF/encryption.xml": f'<e><EncryptedData><CipherReference URI="{encrypted}"/></EncryptedData></e>',
+            "OEBPS/book.opf": "<package><metadata><title>Tales</title></metadata><manifest>"
+            '<item id="a" href="a.xhtml" media-type="application/xhtml+xml"/>'
+            '<item id="b" href="b%20b.xhtml" media-type="application/xhtml+xml"/></manifest>'
+            '<spine><itemref idref="b"/><itemref idref="a"/></spine></package>',
+            "OEBPS/a.xhtml": chapter.format("Last", "It ends. " * 30),
+            "OEBPS/b b.xhtml": chapter.format("First", "It begins. " * 30),
+        }
+    )
+
+
+def test_a_book_is_read_in_its_order() -> None:
+    first, last = passages(a_book())
+    assert (first.headings, last.headings) == (("Tales", "First"), ("Tales", "Last"))
+    assert reason(a_book(encrypted="OEBPS/a.xhtml")) is Reason.DOCUMENT_ENCRYPTED
+
+
+def test_rtf_is_read_in_the_code_page_of_its_fonts() -> None:
+    content = (
+        b"{\\rtf1\\ansi\\ansicpg1252{\\fonttbl{\\f0\\fcharset0 Arial;}{\\f1\\fcharset177 David;}}{\\*\\generator X;}"
+        b"{\\pard\\outlinelevel0\\b Price list\\par}{\\pard Caf\\'e9 costs \\u8364?5\\emdash cheap\\line now\\par}"
+        b"\\pard\\f1\\'f9\\'ec\\'e5\\'ed\\par\\trowd\\intbl a\\cell b\\cell\\row {\\pict 0011}{\\footer page}}"
+    )
+    [passage] = passages(content)
+    assert passage.headings == ("Price list",)
+    assert passage.text == "Café costs €5—cheap\nnow\nשלום\na | b"
+
+
+def test_a_mail_is_read_with_its_attachments() -> None:
+    inner = EmailMessage()
+    inner["From"], inner["Subject"], inner["Date"] = "zoe@example.com", "Inner", "Fri, 20 Nov 2026 10:00:00 +0000"
+    inner.set_content("Forwarded words.")
+    mail = EmailMessage()
+    mail["From"], mail["To"], mail["Subject"] = "Amy <amy@example.com>", "bob@example.com", "דוח רבעוני"
+    mail.set_content("Hello Bob.")
+    mail.add_alternative("<p>Hello <b>Bob</b>.</p>", subtype="html")
+    mail.add_attachment(pdf(["Attached words."]), maintype="application", subtype="pdf", filename="a.pdf")
+    mail.add_attachment(b"\x00\x01\x02" * 99, maintype="image", subtype="x", filename="b.bin")
+    mail.add_attachment(inner)
+    read_text = text(mail.as_bytes())
+    assert passages(mail.as_bytes())[0].headings == ("דוח רבעוני",)
+    assert read_text.startswith("From: Amy <amy@example.com>\nTo: bob@example.com\nHello Bob.")
+    assert read_text.count("Hello") == 1
+    assert "Attached words." in read_text
+    assert "Not indexed: The file is of no format that holds text." in read_text
+    assert "Forwarded words." in read_text
+
+
+def test_a_notebook_is_read_cell_by_cell() -> None:
+    cells = [
+        {"cell_type": "markdown", "source": ["# Study\n", "We *measure*."]},
+        {
+            "cell_type": "code",
+            "source": "print('```')",
+            "outputs": [{"output_type": "stream", "text": ["forty-two\n"]}, {"data": {"text/plain": "seven"}}, 3],
+        },
+        7,
+    ]
+    content = json.dumps({"nbformat": 4, "cells": cells}).encode()
+    [passage] = passages(content)
+    assert read(content).content_type == "application/x-ipynb+json"
+    assert (passage.headings, passage.text) == (("Study",), "We measure.\nprint('```')\nforty-two\nseven")
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "windows-1255"])
+def test_a_csv_keeps_its_columns(delimiter: str, encoding: str) -> None:
+    rows = [("שם", "עיר"), *((f"משפחת לוי {number}", f"רחובות{delimiter}דרום") for number in range(40))]
+    content = "\r\n".join(f'{name}{delimiter}"{city}"' for name, city in rows).encode(encoding)
+    first, *others = passages(content)
+    assert read(content).content_type == "text/csv"
+    assert others
+    assert {passage.headings for passage in (first, *others)} == {("שם | עיר",)}
+    assert first.text.startswith(f"משפחת לוי 0 | רחובות{delimiter}דרום".replace("\t", " "))
+
+
+@pytest.mark.parametrize(
+    "prose", ["Dear Ann,\nthank you, and see you soon,\nBob, and Eve", "One; two\nthree; four", "a, b\nc, d\ne, f"]
+)
+def test_prose_is_no_table(prose: str) -> None:
+    assert read(prose.encode()).content_type == "text/plain"
+
+
+def test_any_xml_gives_its_words() -> None:
+    feed = (
+        b'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/hostname">]><rss><a>One</a><b>&e;</b></rss>'
+    )
+    assert text(feed) == "One"
+
+
+def test_a_zip_is_read_file_by_file_and_says_what_it_left_out() -> None:
+    inner = zipped({"deep/c.csv": "a,b\n1,2\n3,4\n"})
+    members = {"a/report.pdf": pdf(["In the report."]), "b.bin": b"\x00" * 99, "c.zip": inner, "__MACOSX/x": b"\x00"}
+    read_text = text(zipped(members))
+    assert "In the report." in read_text
+    assert "3 | 4" in read_text
+    assert read_text.count("Not indexed") == 1
+    assert reason(zipped({"b.bin": b"\x00" * 99})) is Reason.UNSUPPORTED_FORMAT
+
+
+def test_a_zip_with_a_password_is_refused_for_it() -> None:
+    content = bytearray(zipped({"a.txt": "secret"}))
+    for signature, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(signature) + place] |= 1
+    assert reason(bytes(content)) is Reason.DOCUMENT_ENCRYPTED
+
+
+def test_archives_are_unpacked_within_limits() -> None:
+    content = b"words"
+    for _ in range(5):
+        content = zipped({"inner.zip": content})
+    assert reason(content) is Reason.EXTRACTION_LIMIT
+    assert reason(zipped({"a.txt": b" " * 70_000_000})) is Reason.EXTRACTION_LIMIT
+    many = zipped({f"{number}.txt": b"word " * 200 for number in range(20)})
+    assert reason(many, Nested(allowance=Allowance(bytes_left=10_000))) is Reason.EXTRACTION_LIMIT
+    assert reason(many, Nested(allowance=Allowance(files_left=10))) is Reason.EXTRACTION_LIMIT
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        zipped({"ppt/presentation.xml": "<p/>"}),
+        zipped({"xl/workbook.xml": "<not xml"}),
+        zipped(an_odf("text", "") | {"content.xml": "<x/>"}),
+        zipped({"META-INF/container.xml": "<c/>"}),
+        a_book()[:-100],
+        bytes.fromhex("d0cf11e0a1b11ae1") + bytes(3000),
+    ],
+    ids=["pptx", "xlsx", "odt", "epub", "cut off", "old office"],
+)
+def test_what_is_broken_is_refused_for_it(content: bytes) -> None:
+    assert reason(content) is Reason.DOCUMENT_CORRUPT
+
+
+def filled_form() -> bytes:
+    """A PDF with a text field that somebody filled in, and a note."""
+    field = b"/Annots [ << /Type /Annot /Subtype /Widget /FT /Tx /T (Name) /V (Alice) /Rect [9 9 99 99] >> "
+    note = b"<< /Type /Annot /Subtype /Text /Contents (Ask her) /Rect [9 9 99 99] >> ] /Contents"
+    content = pdf(["Registration form."]).replace(b"/Contents", field + note)
+    form = b"/AcroForm << /Fields [ << /FT /Tx /T (Name) /V (Alice) >> ] >> /Pages"
+    return content.replace(b"/Pages", form, 1)
+
+
+def test_what_is_filled_into_a_pdf_is_read() -> None:
+    assert text(filled_form()) == "Registration form.\nName: Alice\nAsk her"
+
+
+def a_scan() -> bytes:
+    """A PDF with a page that is a picture of words: those of another PDF."""
+    import pypdfium2
+
+    page = pypdfium2.PdfDocument(pdf(["The quick brown fox jumps over the lazy dog."]))[0]
+    picture = page.render(scale=2, grayscale=True)
+    scan = pypdfium2.PdfDocument.new()
+    image = pypdfium2.PdfImage.new(scan)
+    image.set_bitmap(picture)
+    image.set_matrix(pypdfium2.PdfMatrix().scale(595, 842))
+    sheet = scan.new_page(595, 842)
+    sheet.insert_obj(image)
+    sheet.gen_content()
+    file = io.BytesIO()
+    scan.save(file)
+    return file.getvalue()
+
+
+@pytest.mark.skipif(shutil.which("tesseract") is None, reason="tesseract is not installed: apt install tesseract-ocr")
+def test_a_scan_is_read_by_text_recognition() -> None:
+    [passage] = passages(a_scan())
+    assert passage.page == 1
+    assert "quick brown fox" in passage.text
+
+
+def test_a_scan_without_text_recognition_is_refused_for_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from services.knowledge.extract import ocr
+
+    ocr.find_program.cache_clear()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    try:
+        for content in (a_scan(), b"\x89PNG\r\n\x1a\n" + bytes(99)):
+            with pytest.raises(Unreadable, match="text recognition \\(OCR\\) is not installed") as refused:
+                list(read(content).blocks)
+            assert refused.value.failure.reason is Reason.DOCUMENT_WITHOUT_TEXT
+    finally:
+        ocr.find_program.cache_clear()
