@@ -19,7 +19,8 @@ from services.knowledge.extract.sections import Read, Sections
 from services.knowledge.passages import Block
 
 SIGNATURE = olefile.MAGIC
-_ENCRYPTED = ("EncryptedPackage", "EncryptedSummary", "EncryptedStream")
+_ENCRYPTED_PACKAGE = "EncryptedPackage".encode("utf-16-le")
+_ENCRYPTED = ("EncryptedSummary", "EncryptedStream")
 _WORKBOOKS = ("Workbook", "Book")
 _WORD, _SHOW, _MAIL = "WordDocument", "PowerPoint Document", "__properties_version1.0"
 _SUBJECT, _SENDER, _RECEIVER, _BODY = "0037", "0C1A", "0E04", "1000"
@@ -29,6 +30,8 @@ _CONTAINERS = frozenset((0x040C, 0xF002, 0xF003, 0xF004, 0xF00D))  # drawings, g
 
 def read(content: bytes, nested: Nested, read_member: Reader) -> Read:
     """What the file says. Raises Unreadable."""
+    if _ENCRYPTED_PACKAGE in content:  # a file of newer Office, packed into this one
+        raise encrypted()
     try:
         with olefile.OleFileIO(io.BytesIO(content)) as file:
             if any(file.exists(stream) for stream in _ENCRYPTED):

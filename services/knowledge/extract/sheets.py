@@ -19,6 +19,7 @@ from services.knowledge.passages import Block
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 XLS = "application/vnd.ms-excel"
 MAIN = "xl/workbook.xml"
+_STAND_IN = "[Threaded comment]"  # a note for programs that know no conversations
 
 
 def read(content: bytes, archive: Archive) -> Read:
@@ -72,19 +73,19 @@ def _shown(cell: object) -> str:
 
 
 def _comments(archive: Archive) -> dict[str, list[str]]:
-    """What people noted beside the cells, by sheet; conversations as such, not as the notes that stand in for them."""
+    """What people noted beside the cells, by sheet: notes, then conversations."""
     parts = {relation.id: relation.target for relation in relations(archive, MAIN)}
     found: dict[str, list[str]] = {}
     for sheet in children(find_child(archive.find_xml(MAIN), "sheets"), "sheet"):
         part = parts.get(value(sheet, "id"), "")
-        by_kind = {relation.kind: relation.target for relation in relations(archive, part)} if part else {}
-        if threads := by_kind.get("threadedComment"):
-            elements = [
-                text for one in children(archive.xml(threads), "threadedComment") for text in children(one, "text")
-            ]
-        elif notes := by_kind.get("comments"):
-            elements = list(descendants(archive.xml(notes), "comment"))
-        else:
-            continue
-        found[value(sheet, "name")] = ["".join(element.itertext()) for element in elements]
+        related = relations(archive, part) if part else []
+        notes = (one for each in related if each.kind == "comments" for one in _texts(archive, each.target, "comment"))
+        threads = (
+            one for each in related if each.kind == "threadedComment" for one in _texts(archive, each.target, "text")
+        )
+        found[value(sheet, "name")] = [*(note for note in notes if not note.startswith(_STAND_IN)), *threads]
     return found
+
+
+def _texts(archive: Archive, part: str, tag: str) -> list[str]:
+    return ["".join(element.itertext()) for element in descendants(archive.xml(part), tag)]
