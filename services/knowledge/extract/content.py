@@ -1,6 +1,7 @@
 """What a file is, by its content: a name says nothing."""
 
 from services.knowledge.extract import (
+    captions,
     csv,
     docx,
     epub,
@@ -72,6 +73,8 @@ def _text(text: str, content: bytes) -> Read:
         return odf.read_flat(root) if odf.is_flat(root := xml.parse(content)) else xml.read(root)
     if (book := notebook.find(text)) is not None:
         return notebook.read(book)
+    if captions.looks_like(text):
+        return captions.read(text)
     delimiter = csv.find_delimiter(text)
     if delimiter is not None and not (delimiter == "|" and markdown.looks_like(text)):
         return csv.read(text, delimiter)

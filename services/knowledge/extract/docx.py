@@ -1,12 +1,14 @@
-"""DOCX: paragraphs, tables, text boxes and notes in reading order."""
+"""DOCX: paragraphs, tables, text boxes, charts and notes in reading order."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from lxml import etree
 
+from services.knowledge.extract import charts
 from services.knowledge.extract.archive import Archive
 from services.knowledge.extract.refusals import corrupt
+from services.knowledge.extract.relations import relations
 from services.knowledge.extract.sections import Read, Sections
 from services.knowledge.extract.xml import children, descendants, find_child, name, value
 from services.knowledge.passages import Block
@@ -32,7 +34,8 @@ def read(archive: Archive) -> Read:
     styles = archive.find_xml(_STYLES)
     levels = {} if styles is None else _heading_levels(styles)
     parts = [archive.xml(part) for part in (main, *_NOTES) if part in archive.names]
-    return Read(CONTENT_TYPE, _Document(levels).blocks(parts))
+    shown = {one.id: archive.xml(one.target) for one in relations(archive, main) if one.kind == "chart"}
+    return Read(CONTENT_TYPE, _Document(levels, shown).blocks(parts))
 
 
 def _heading_levels(styles: etree._Element) -> Mapping[str, int]:
@@ -61,8 +64,9 @@ def _heading_levels(styles: etree._Element) -> Mapping[str, int]:
 class _Document:
     """Walks the parts of a document in reading order."""
 
-    def __init__(self, levels: Mapping[str, int]) -> None:
+    def __init__(self, levels: Mapping[str, int], charts_by_id: Mapping[str, etree._Element]) -> None:
         self._levels = levels
+        self._charts = charts_by_id
         self._sections = Sections()
 
     def blocks(self, parts: list[etree._Element]) -> Iterator[Block]:
@@ -92,6 +96,10 @@ class _Document:
             yield from self._sections.heading(level, " ".join(text.split()))
         for box in descendants(paragraph, "txbxContent"):
             yield from self._walk(box)
+        for place in descendants(paragraph, "chart"):
+            if (chart := self._charts.get(value(place, "id"))) is not None:
+                for row in charts.rows(chart):
+                    yield from self._sections.text(row)
 
     def _level(self, paragraph: etree._Element) -> int | None:
         properties = find_child(paragraph, "pPr")

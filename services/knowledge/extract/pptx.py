@@ -1,10 +1,10 @@
 """PPTX: slides in the order of the show, each a page below its title: shapes, tables, charts, notes, comments."""
 
 from collections.abc import Iterable, Iterator
-from itertools import zip_longest
 
 from lxml import etree
 
+from services.knowledge.extract import charts
 from services.knowledge.extract.archive import Archive
 from services.knowledge.extract.refusals import corrupt
 from services.knowledge.extract.relations import Relation, relations
@@ -82,7 +82,7 @@ class _Slide:
             for frame in descendants(shape, tag):
                 if (relation := self._relations.get(value(frame, attribute))) is not None:
                     part = self._archive.xml(relation.target)
-                    yield from _chart(part) if tag == "chart" else _paragraphs(part)
+                    yield from charts.rows(part) if tag == "chart" else _paragraphs(part)
 
 
 def _shapes(slide: etree._Element) -> Iterator[etree._Element]:
@@ -119,23 +119,3 @@ def _comment(comment: etree._Element) -> Iterator[str]:
     yield from _paragraphs(comment)
     for text in children(comment, "text"):
         yield text.text or ""
-
-
-def _chart(chart: etree._Element) -> Iterator[str]:
-    """Its titles, then its numbers as a table: a row for each category, a column for each series."""
-    for title in descendants(chart, "title"):
-        yield " ".join(_paragraphs(title))
-    series = list(descendants(chart, "ser"))
-    if not series:
-        return
-    categories = list(_values(find_child(series[0], "cat")))
-    columns = [list(_values(find_child(one, "val"))) for one in series]
-    yield " | ".join("".join(_values(find_child(one, "tx"))) for one in series)
-    for row in zip_longest(categories, *columns, fillvalue=""):
-        yield " | ".join(row)
-
-
-def _values(element: etree._Element | None) -> Iterator[str]:
-    if element is not None:
-        for point in descendants(element, "v"):
-            yield point.text or ""
