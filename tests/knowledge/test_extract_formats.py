@@ -258,6 +258,20 @@ def test_prose_is_no_table(prose: str) -> None:
     assert read(prose.encode()).content_type == "text/plain"
 
 
+def test_a_cell_that_spans_rows_is_said_in_each() -> None:
+    rows = "<tr><th rowspan=2>Norway</th><td>May</td></tr><tr><td colspan=2>June</td></tr><tr><td>x</td></tr>"
+    assert text(f"<table>{rows}</table><table><tr><td>y</td></tr></table>".encode()) == (
+        "Norway | May\nNorway | June\nx\ny"
+    )
+
+
+def test_subtitles_are_read_without_their_times() -> None:
+    cues = "WEBVTT\n\nNOTE not said\n\n1\n00:01.000 --> 00:02.000\n<v Ann>Hello <i>you</i>\n\n"
+    cues += "00:02.000 --> 00:03.000 align:start\n<v Ann>there.\n\n00:03.000 --> 00:04.000\n<v.loud Bob>Yes!</v>"
+    assert text(cues.encode()) == "Ann: Hello you\nthere.\nBob: Yes!"
+    assert text(b"1\n00:00:01,000 --> 00:00:02,000\nHello\n") == "Hello"
+
+
 def test_any_xml_gives_its_words() -> None:
     feed = (
         b'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/hostname">]><rss><a>One</a><b>&e;</b></rss>'
