@@ -196,7 +196,7 @@ def test_rtf_is_read_in_the_code_page_of_its_fonts() -> None:
     content = (
         b"{\\rtf1\\ansi\\ansicpg1252{\\fonttbl{\\f0\\fcharset0 Arial;}{\\f1\\fcharset177 David;}}{\\*\\generator X;}"
         b"{\\pard\\outlinelevel0\\b Price list\\par}{\\pard Caf\\'e9 costs \\u8364?5\\emdash cheap\\line now\\par}"
-        b"\\pard\\f1\\'f9\\'ec\\'e5\\'ed\\par\\trowd\\intbl a\\cell b\\cell\\row {\\pict 0011}{\\footer page}}"
+        b"\\pard\\f1\\'f9\\'ec\\'e5\\'ed\\par{\\v hidden}\\trowd\\intbl a\\cell b\\cell\\row {\\pict 0011}{\\footer page}}"
     )
     [passage] = passages(content)
     assert passage.headings == ("Price list",)
@@ -265,6 +265,24 @@ def test_a_cell_that_spans_rows_is_said_in_each() -> None:
     )
 
 
+def test_hidden_words_of_a_docx_are_not_read() -> None:
+    runs = "<r><t>seen</t></r><r><rPr><vanish/></rPr><t>hidden</t></r><r><rPr><vanish val='0'/></rPr><t> too</t></r>"
+    assert text(zipped({"word/document.xml": f"<document><body><p>{runs}</p></body></document>"})) == "seen too"
+
+
+def test_a_docx_is_read_with_merged_cells_and_charts() -> None:
+    cell = "<tc><tcPr><vMerge {}/></tcPr><p><r><t>{}</t></r></p></tc><tc><p><r><t>{}</t></r></p></tc>"
+    rows = f"<tr>{cell.format('val=' + repr('restart'), 'Norway', 'May')}</tr><tr>{cell.format('', '', 'June')}</tr>"
+    chart = '<p><r><drawing><chart xmlns:r="r" r:id="c1"/></drawing></r></p>'
+    document = {
+        "word/document.xml": f"<document><body><tbl>{rows}</tbl>{chart}</body></document>",
+        "word/_rels/document.xml.rels": relations(c1="charts/c.xml"),
+        "word/charts/c.xml": "<c><title><p><t>Sales</t></p></title><ser><tx><v>EUR</v></tx><cat><v>May</v></cat>"
+        "<val><v>4.4000000000000004</v></val></ser></c>",
+    }
+    assert text(zipped(document)) == "Norway | May\nNorway | June\nSales\nEUR\nMay | 4.4"
+
+
 def test_subtitles_are_read_without_their_times() -> None:
     cues = "WEBVTT\n\nNOTE not said\n\n1\n00:01.000 --> 00:02.000\n<v Ann>Hello <i>you</i>\n\n"
     cues += "00:02.000 --> 00:03.000 align:start\n<v Ann>there.\n\n00:03.000 --> 00:04.000\n<v.loud Bob>Yes!</v>"
@@ -287,6 +305,9 @@ def test_a_zip_is_read_file_by_file_and_says_what_it_left_out() -> None:
     assert "3 | 4" in read_text
     assert read_text.count("Not indexed") == 1
     assert reason(zipped({"b.bin": b"\x00" * 99})) is Reason.UNSUPPORTED_FORMAT
+    assert (
+        reason(zipped({"[Content_Types].xml": "<Types/>", "visio/document.xml": "<v/>"})) is Reason.UNSUPPORTED_FORMAT
+    )
 
 
 def test_a_zip_with_a_password_is_refused_for_it() -> None:

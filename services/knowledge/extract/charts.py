@@ -25,4 +25,12 @@ def rows(chart: etree._Element) -> Iterator[str]:
 def _values(element: etree._Element | None) -> Iterator[str]:
     if element is not None:
         for point in descendants(element, "v"):
-            yield point.text or ""
+            yield _rounded(point.text or "")
+
+
+def _rounded(number: str) -> str:
+    """A number as people wrote it: files keep 4.4 as 4.4000000000000004."""
+    try:
+        return f"{float(number):.15g}" if "." in number else number
+    except ValueError:
+        return number

@@ -26,6 +26,7 @@ from services.knowledge.extract.charset import decode
 from services.knowledge.extract.sections import Read
 
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
+_OFFICE_PACKAGE = "[Content_Types].xml"
 _RTF = b"{\\rtf"
 
 
@@ -56,12 +57,14 @@ def _packed(content: bytes, nested: Nested) -> Read:
         return docx.read(archive)
     if pptx.MAIN in archive.names:
         return pptx.read(archive)
-    if sheets.MAIN in archive.names:
+    if sheets.is_workbook(archive.names):
         return sheets.read(content, archive)
     if epub.MAIN in archive.names:
         return epub.read(archive)
     if odf.MAIN in archive.names and "mimetype" in archive.names:
         return odf.read(archive)
+    if _OFFICE_PACKAGE in archive.names:
+        raise refusals.unsupported("an Office file of another kind")
     return members.read(archive, nested, read)
 
 

@@ -13,7 +13,7 @@ _DELIMITERS = ",;\t|"
 _SAMPLE_ROWS = 50
 _ALIKE = 0.7  # of the rows have as many cells as most
 _USUAL_CELL_CHARACTERS = 80
-csv.field_size_limit(1_000_000)
+csv.field_size_limit(100_000_000)  # the text as a whole is bounded elsewhere
 
 
 def find_delimiter(text: str) -> str | None:

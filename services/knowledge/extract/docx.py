@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from lxml import etree
 
-from services.knowledge.extract import charts
+from services.knowledge.extract import charts, tables
 from services.knowledge.extract.archive import Archive
 from services.knowledge.extract.refusals import corrupt
 from services.knowledge.extract.relations import relations
@@ -18,6 +18,7 @@ _MAIN = re.compile(r"word/document\d*\.xml")
 _NOTES = ("word/footnotes.xml", "word/endnotes.xml")
 _STYLES = "word/styles.xml"
 _HEADING_NAME = re.compile(r"heading (\d)", re.I)
+_MOST_SPANNED = 1000
 _NOT_INLINE = frozenset(("pPr", "rPr", "txbxContent", "Fallback", "del", "moveFrom"))
 
 
@@ -80,13 +81,26 @@ class _Document:
                 case "p":
                     yield from self._paragraph(element)
                 case "tbl":
-                    for row in descendants(element, "tr"):
-                        cells = (" ".join(_text(cell).split()) for cell in children(row, "tc"))
-                        yield from self._sections.text(" | ".join(cell for cell in cells if cell))
+                    yield from self._table(element)
                 case "Fallback" | "sectPr" | "":
                     pass
                 case _:
                     yield from self._walk(element)
+
+    def _table(self, table: etree._Element) -> Iterator[Block]:
+        above: list[str] = []
+        for row in descendants(table, "tr"):
+            cells: list[str] = []
+            reaching: list[int] = []
+            for cell in children(row, "tc"):
+                properties = find_child(cell, "tcPr")
+                if (merged := find_child(properties, "vMerge")) is not None and value(merged, "val") != "restart":
+                    reaching.append(len(cells))
+                wide = value(find_child(properties, "gridSpan"), "val")
+                empty = min(int(wide), _MOST_SPANNED) - 1 if wide.isascii() and wide.isdecimal() else 0
+                cells += [" ".join(_text(cell).split()), *[""] * empty]
+            above = tables.filled(cells, above, reaching)
+            yield from self._sections.text(" | ".join(cell for cell in above if cell))
 
     def _paragraph(self, paragraph: etree._Element) -> Iterator[Block]:
         text = _text(paragraph)
@@ -121,8 +135,15 @@ def _text(element: etree._Element) -> str:
             return "\n"
         case "noBreakHyphen":
             return "-"
+        case "r" if _is_hidden(element):
+            return ""
     inside = "".join(_text(child) for child in element if name(child) not in _NOT_INLINE)
     return f"{inside} " if name(element) == "p" else inside
+
+
+def _is_hidden(run: etree._Element) -> bool:
+    hidden = find_child(find_child(run, "rPr"), "vanish")
+    return hidden is not None and value(hidden, "val") not in ("0", "false", "off")
 
 
 def _outline_level(properties: etree._Element | None) -> int | None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from lxml import etree
 
-from services.knowledge.extract import charts
+from services.knowledge.extract import charts, tables
 from services.knowledge.extract.archive import Archive
 from services.knowledge.extract.refusals import corrupt
 from services.knowledge.extract.relations import Relation, relations
@@ -76,8 +76,12 @@ class _Slide:
             yield from _paragraphs(shape)
             return
         for table in descendants(shape, "tbl"):
+            above: list[str] = []
             for row in descendants(table, "tr"):
-                yield " | ".join(" ".join(_paragraphs(cell)) for cell in children(row, "tc"))
+                cells = list(children(row, "tc"))
+                reaching = [column for column, cell in enumerate(cells) if value(cell, "vMerge") in ("1", "true")]
+                above = tables.filled([" ".join(_paragraphs(cell)) for cell in cells], above, reaching)
+                yield tables.line(above)
         for tag, attribute in (("chart", "id"), ("relIds", "dm")):
             for frame in descendants(shape, tag):
                 if (relation := self._relations.get(value(frame, attribute))) is not None:

@@ -101,6 +101,8 @@ class _Reader:
             self._say(_SIGNS[word])
         elif word in _UNSEEN:
             self._state = replace(state, is_unseen=True, is_font_table=word == b"fonttbl")
+        elif word == b"v":  # hidden text
+            self._state = replace(state, is_unseen=number != 0)
         elif word == b"pard":
             self._state = replace(state, level=None)
         elif number is None:

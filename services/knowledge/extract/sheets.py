@@ -1,10 +1,10 @@
-"""Spreadsheets (XLSX, XLS), by calamine: each sheet is a page and a heading, its tables below it, then its comments.
+"""Spreadsheets (XLSX, XLSB, XLS), by calamine: each sheet is a page and a heading, its tables below it, then its comments.
 
 Calamine unpacks by itself, so the parts of an archive are unpacked here first, within the limits.
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from python_calamine import CalamineError, CalamineSheet, CalamineWorkbook, PasswordError
 
@@ -17,17 +17,24 @@ from services.knowledge.extract.xml import children, descendants, find_child, va
 from services.knowledge.passages import Block
 
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+XLSB = "application/vnd.ms-excel.sheet.binary.macroenabled.12"
 XLS = "application/vnd.ms-excel"
 MAIN = "xl/workbook.xml"
+_BINARY_MAIN = "xl/workbook.bin"
 _STAND_IN = "[Threaded comment]"  # a note for programs that know no conversations
 
 
+def is_workbook(names: Collection[str]) -> bool:
+    """Whether an archive with these parts is an XLSX or XLSB."""
+    return MAIN in names or _BINARY_MAIN in names
+
+
 def read(content: bytes, archive: Archive) -> Read:
-    """The sheets of an XLSX. Raises Unreadable."""
+    """The sheets of an XLSX or XLSB. Raises Unreadable."""
     for part in archive.names:
-        if part.endswith((".xml", ".rels")):
+        if part.endswith((".xml", ".bin", ".rels")):
             archive.part(part)
-    return _read(content, XLSX, _comments(archive))
+    return _read(content, XLSX if MAIN in archive.names else XLSB, _comments(archive))
 
 
 def read_old(content: bytes) -> Read:
@@ -69,7 +76,7 @@ def _rows(sheet: CalamineSheet) -> list[tables.Row]:
 
 
 def _shown(cell: object) -> str:
-    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
+    return f"{cell:.15g}" if isinstance(cell, float) else str(cell)  # 4.4 is kept as 4.4000000000000004
 
 
 def _comments(archive: Archive) -> dict[str, list[str]]:

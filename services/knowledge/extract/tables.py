@@ -2,7 +2,7 @@
 the middle of a long table still says what its cells are.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from services.knowledge.extract.sections import Sections
 from services.knowledge.passages import MAX_HEADING_CHARACTERS, Block
@@ -23,6 +23,11 @@ def has_header(rows: Sequence[Row]) -> bool:
         return False
     names = [cell.strip() for cell in rows[0]]
     return all(names) and len(set(names)) == len(names) and not any(map(_is_number, names))
+
+
+def filled(row: Row, above: Row, reaching: Collection[int]) -> list[str]:
+    """A row with the cells from above that reach into it, by column: without them it would say half."""
+    return [above[column] if column in reaching and column < len(above) else cell for column, cell in enumerate(row)]
 
 
 def blocks(rows: Sequence[Row], sections: Sections, page: int | None, level: int) -> Iterator[Block]:
