@@ -25,6 +25,7 @@ _PROGRAM = "services.knowledge.extract"
 _IMPORT_ROOT = Path(__file__).parents[2]
 _LIMIT_SIGNALS = {signal.SIGXCPU, signal.SIGKILL, signal.SIGALRM, signal.SIGXFSZ}
 _OUT_OF_MEMORY = 3  # as the program says
+_RUST_MEMORY = "memory allocation"  # what a reader written in Rust says before it aborts
 _LOGGED_BYTES = 2000
 
 
@@ -78,7 +79,7 @@ def _extracted(status: int, lines: IO[bytes], log: IO[bytes]) -> Extracted:
     """Raises Unreadable; RuntimeError if the program itself can't run."""
     if said := log.read(_LOGGED_BYTES).decode(errors="replace"):
         _log.warning("reading a file went wrong", extra={"facts": {"status": status, "said": said}})
-    if status == _OUT_OF_MEMORY or -status in _LIMIT_SIGNALS:
+    if status == _OUT_OF_MEMORY or -status in _LIMIT_SIGNALS or (-status == signal.SIGABRT and _RUST_MEMORY in said):
         message = "Reading the file took more time or memory than allowed: split it, or make it simpler."
         raise Unreadable(Reason.EXTRACTION_LIMIT, message)
     if status < 0:

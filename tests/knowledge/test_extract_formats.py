@@ -196,7 +196,7 @@ def test_rtf_is_read_in_the_code_page_of_its_fonts() -> None:
     content = (
         b"{\\rtf1\\ansi\\ansicpg1252{\\fonttbl{\\f0\\fcharset0 Arial;}{\\f1\\fcharset177 David;}}{\\*\\generator X;}"
         b"{\\pard\\outlinelevel0\\b Price list\\par}{\\pard Caf\\'e9 costs \\u8364?5\\emdash cheap\\line now\\par}"
-        b"\\pard\\f1\\'f9\\'ec\\'e5\\'ed\\par{\\v hidden}\\trowd\\intbl a\\cell b\\cell\\row {\\pict 0011}{\\footer page}}"
+        b"\\pard\\f1\\'f9\\'ec\\'e5\\'ed\\par{\\v h}\\trowd\\intbl a\\cell b\\cell\\row {\\pict 0011}{\\footer page}}"
     )
     [passage] = passages(content)
     assert passage.headings == ("Price list",)
@@ -249,6 +249,17 @@ def test_a_csv_keeps_its_columns(delimiter: str, encoding: str) -> None:
     assert others
     assert {passage.headings for passage in (first, *others)} == {("שם | עיר",)}
     assert first.text.startswith(f"משפחת לוי 0 | רחובות{delimiter}דרום".replace("\t", " "))
+
+
+def test_a_heap_of_marks_is_plain_text() -> None:
+    assert read(b"# x\n" + b"[" * 100_000).content_type == "text/plain"
+    assert read(b"[a" * 100_000).content_type == "text/plain"
+
+
+def test_a_picture_inside_of_markdown_is_no_text() -> None:
+    assert (
+        text(b"# Title\n\nBefore ![chart](data:image/png;base64," + b"QUJD" * 5000 + b") after") == "Before chart after"
+    )
 
 
 @pytest.mark.parametrize(

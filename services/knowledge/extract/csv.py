@@ -57,6 +57,6 @@ def _blocks(text: str, delimiter: str) -> Iterator[Block]:
     if tables.has_header(first):
         yield from sections.heading(1, tables.line(first[0]))
         del first[0]
-    for row in chain(first, rows):
-        yield from sections.text(tables.line(row))
+    for few in tables.grouped(chain(first, rows)):
+        yield from sections.text(few)
     yield from sections.end()

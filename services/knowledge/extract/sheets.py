@@ -1,4 +1,4 @@
-"""Spreadsheets (XLSX, XLSB, XLS), by calamine: each sheet is a page and a heading, its tables below it, then its comments.
+"""Spreadsheets (XLSX, XLSB, XLS), by calamine: each sheet is a page and a heading; its tables, then its comments.
 
 Calamine unpacks by itself, so the parts of an archive are unpacked here first, within the limits.
 """

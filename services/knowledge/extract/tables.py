@@ -2,13 +2,15 @@
 the middle of a long table still says what its cells are.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from services.knowledge.extract.sections import Sections
 from services.knowledge.passages import MAX_HEADING_CHARACTERS, Block
 
 Row = Sequence[str]
 NAMED_ROWS = 3  # of a table with column names, at least
+
+_GROUP_CHARACTERS = 200
 
 
 def line(cells: Row) -> str:
@@ -37,8 +39,21 @@ def blocks(rows: Sequence[Row], sections: Sections, page: int | None, level: int
         yield from sections.heading(level, line(rows[0]), page)
     else:
         yield from sections.leave(level)
-    for row in rows[named:]:
-        yield from sections.text(line(row), page)
+    for few in grouped(rows[named:]):
+        yield from sections.text(few, page)
+
+
+def grouped(rows: Iterable[Row]) -> Iterator[str]:
+    """The lines of a few rows at once: of a million rows, each as a block of its own would take too long to cut."""
+    few: list[str] = []
+    characters = 0
+    for row in rows:
+        few.append(line(row))
+        characters += len(few[-1])
+        if characters >= _GROUP_CHARACTERS:
+            yield "\n".join(few)
+            few, characters = [], 0
+    yield "\n".join(few)
 
 
 def regions(rows: Sequence[Row]) -> Iterator[list[Row]]:
