@@ -19,7 +19,7 @@ if __name__ == "__main__":  # the clients' processes import this module too
     print(machine())
     startup.main()
     extraction.main()
-    with running_mesh("--chat-models=echo", environment=turns.MANY_TURNS) as mesh:
+    with running_mesh("--chat-models=echo", environment=turns.MANY_READERS) as mesh:
         asyncio.run(first_token.measure(mesh))
         lone_stream.measure(mesh)
         streamed_tokens.measure(mesh)

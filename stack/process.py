@@ -2,17 +2,20 @@
 started.
 
 A part dies with its supervisor, whatever kills that one: the kernel sends the signal (PDEATHSIG). What a
-part itself started is reached through its process group, and, after a supervisor's own sudden death, through
-the mark in its environment.
+part itself started is reached through its process group and through the part's log, into which it writes; after
+a supervisor's own sudden death, also through the mark in its environment. PostgreSQL's backends each have a group of
+their own, and overwrite their environment by the title that `ps` shows: only the log tells whose they are.
 """
 
 import asyncio
 import contextlib
 import os
+import select
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -21,8 +24,11 @@ from stack.part import Hook, Part, StartFailed
 
 MARK = "PARLEY_MESH"
 """Variable that every process of a mesh carries; its value is the data directory."""
+SUPERVISOR_LOG = "supervisor.log"
+"""Beside the logs of the parts; what writes there is no part."""
 MAX_LOG_BYTES = 16 * 1024 * 1024
 TAIL_LINES = 15
+LONGEST_END_S = 5.0
 PASSED_ON = ("HOME", "LANG", "TMPDIR", "TZ", "SSL_CERT_FILE")
 
 
@@ -67,7 +73,7 @@ class Process:
         return await self._process.wait()
 
     async def stop(self) -> None:
-        """Ask the part to stop, wait, then kill whatever is left of its process group."""
+        """Ask the part to stop, wait, then kill whatever is left of what it started, even if that stands still."""
         process = self._process
         if process is None:
             return
@@ -81,6 +87,9 @@ class Process:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
+        # A stopped backend of PostgreSQL would hold the shared memory, and the next postmaster refuse to start.
+        if left := list(writers(self._log_file)):
+            await asyncio.to_thread(end, left)
         self._process = None  # its pid may soon be somebody else's
 
     async def _launch(self) -> None:
@@ -172,19 +181,51 @@ def trim_log(path: Path) -> None:
             os.truncate(path, 0)
 
 
+def writers(*log_files: Path) -> Iterator[psutil.Process]:
+    """Processes whose output goes into one of these files, as that of a part and of all that it starts does."""
+    files = [log.stat() for log in log_files if log.exists()]
+    for process in psutil.process_iter():
+        if process.pid != os.getpid() and any(
+            os.path.samestat(output, file) for output in _outputs(process.pid) for file in files
+        ):
+            yield process
+
+
+def _outputs(pid: int) -> Iterator[os.stat_result]:
+    for descriptor in (1, 2):
+        with contextlib.suppress(OSError):  # closed, ended, or somebody else's
+            yield Path(f"/proc/{pid}/fd/{descriptor}").stat()
+
+
 def leftovers(data_dir: Path) -> Iterator[psutil.Process]:
     """Processes of a mesh in this directory that outlived their supervisor."""
+    logs = (log for log in (data_dir / "logs").glob("*.log") if log.name != SUPERVISOR_LOG)
+    writing = set(writers(*logs))
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if process.pid != os.getpid() and process.environ().get(MARK) == str(data_dir):
+            if process.pid == os.getpid():
+                continue
+            if process in writing or process.environ().get(MARK) == str(data_dir):
                 yield process
 
 
 def end_leftovers(data_dir: Path) -> list[int]:
     """Kill them; their pids."""
     found = list(leftovers(data_dir))
-    for process in found:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
-    psutil.wait_procs(found, timeout=5)
+    end(found)
     return [process.pid for process in found]
+
+
+def end(processes: Sequence[psutil.Process]) -> None:
+    """Kill them and wait until they are gone, whether or not anybody reaps them then: in a container init may not."""
+    gone: list[int] = []
+    for process in processes:
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            gone.append(os.pidfd_open(process.pid))
+            process.kill()
+    until_s = time.monotonic() + LONGEST_END_S
+    for descriptor in gone:
+        waiting = select.poll()
+        waiting.register(descriptor, select.POLLIN)
+        waiting.poll(max(0.0, until_s - time.monotonic()) * 1000)
+        os.close(descriptor)

@@ -15,7 +15,7 @@ from rich.console import Console
 from stack import authority, catalog, control, lock
 from stack.mesh import PROJECT, Mesh, Options, check_edge_ports, open_mesh, read_object
 from stack.part import StartFailed
-from stack.process import end_leftovers
+from stack.process import SUPERVISOR_LOG, end_leftovers
 from stack.supervisor import Supervisor
 from stack.view import View, print_failure
 
@@ -92,7 +92,7 @@ def run_detached(data_dir: Path, options: Options, console: Console, arguments: 
     check_edge_ports(options)
     logs = data_dir / "logs"
     logs.mkdir(mode=0o700, parents=True, exist_ok=True)
-    log = logs / "supervisor.log"
+    log = logs / SUPERVISOR_LOG
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "stack.cli", "up", *arguments],

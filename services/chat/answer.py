@@ -224,7 +224,7 @@ class Answer:
         )
         speaking = asyncio.create_task(speech.run())
         try:
-            if self._found.sources is None:
+            if self._found.sources is None and self._turn.question.search:
                 await self._journal.write(Sources(prompt.passages, degraded=sources.degraded))
             await self._write_words()
         finally:

@@ -97,18 +97,20 @@ RETURNING now() AS renew_time;
 
 -- name: take_over
 -- Our own turns that have no run here, $2, come from claims whose answer was lost. Those that were claimed since the
--- lease was last renewed, $4, are not meant: their answer may still be on its way.
-UPDATE turns SET replica_id = $1, run_id = gen_random_uuid(), runs = runs + 1, run_time = now()
-WHERE state = 'running' AND (tenant_id, id) IN (
-    SELECT orphan.tenant_id, orphan.id FROM turns AS orphan
-    WHERE orphan.state = 'running' AND CASE
-        WHEN orphan.replica_id = $1 THEN orphan.run_time < $4 AND orphan.run_id NOT IN (SELECT unnest($2::uuid[]))
-        ELSE NOT EXISTS (SELECT FROM replicas WHERE replicas.id = orphan.replica_id AND lease_until > now())
+-- lease was last renewed, $4, are not meant: their answer may still be on its way. Orphans are looked for once: a plan
+-- that was made while nothing ran would else look again for each running turn.
+WITH orphans AS MATERIALIZED (
+    SELECT tenant_id, id FROM turns
+    WHERE state = 'running' AND CASE
+        WHEN replica_id = $1 THEN run_time < $4 AND run_id NOT IN (SELECT unnest($2::uuid[]))
+        ELSE NOT EXISTS (SELECT FROM replicas WHERE replicas.id = turns.replica_id AND lease_until > now())
     END
     LIMIT $3 FOR UPDATE SKIP LOCKED
 )
-RETURNING tenant_id, user_id, id, run_id, request_id, conversation_id, model, question, token, create_time, runs,
-    log_incarnation, extract(epoch FROM deadline_time - now())::float8 AS time_left_s;
+UPDATE turns SET replica_id = $1, run_id = gen_random_uuid(), runs = runs + 1, run_time = now()
+FROM orphans WHERE turns.tenant_id = orphans.tenant_id AND turns.id = orphans.id
+RETURNING turns.tenant_id, user_id, turns.id, run_id, request_id, conversation_id, model, question, token, create_time,
+    runs, log_incarnation, extract(epoch FROM deadline_time - now())::float8 AS time_left_s;
 
 -- name: retake
 UPDATE turns SET run_id = gen_random_uuid(), runs = runs + 1, run_time = now(), log_incarnation = NULL

@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -52,17 +52,11 @@ class ChaosMesh:
         pid = self.parts()[part]["pid"]
         try:
             root = psutil.Process(pid)
-            children = root.children(recursive=True)
             # The children first: a process that is gone no longer tells them.
-            for process in (*children, root) if number != signal.SIGKILL else (root,):
+            for process in (*root.children(recursive=True), root) if number != signal.SIGKILL else (root,):
                 process.send_signal(number)
         except (psutil.NoSuchProcess, TypeError):
             return False
-        if number == signal.SIGKILL:
-            # Those that a pause still holds could not see that they are alone, and nobody else would let them go on.
-            for child in children:
-                with suppress(psutil.NoSuchProcess):
-                    child.send_signal(signal.SIGCONT)
         return True
 
     def lose_turn_logs(self) -> None:

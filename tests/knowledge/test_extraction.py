@@ -2,10 +2,12 @@
 
 import asyncio
 import io
+import multiprocessing
 import os
 import tempfile
 import zipfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
 from pathlib import Path
 
 import docx
@@ -213,11 +215,22 @@ async def test_a_file_may_not_take_more_time_than_allowed(limits: dict[str, floa
     assert await refusal_of(b"# x\n" + b"* [a](b) `c`\n" * 280_000, **limits) is Reason.EXTRACTION_LIMIT
 
 
-async def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    await read(b"Some text.")
-    await refusal_of(b"\x00")
-    assert os.listdir(tmp_path) == []
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Executor]:
+    """Another process, whose temporary files belong into `tmp_path`: Python asks TMPDIR only once."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        yield process
+
+
+def temporary_files_afterwards() -> tuple[str, list[str]]:
+    asyncio.run(text_of(b"Some text."))
+    asyncio.run(refusal_of(b"\x00"))
+    return tempfile.gettempdir(), os.listdir(tempfile.gettempdir())
+
+
+def test_nothing_is_left_behind(tmp_path: Path, elsewhere: Executor) -> None:
+    assert elsewhere.submit(temporary_files_afterwards).result() == (str(tmp_path), [])
 
 
 async def test_the_reader_gets_no_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -251,10 +264,17 @@ def children() -> set[str]:
     return set(Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split())
 
 
-async def test_nothing_of_a_document_has_a_name_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So nothing is left there when the process is killed."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+async def look_while_reading() -> tuple[str, list[str]]:
     process = ExtractionProcess(MEMORY_BYTES, 20, 60.0)
     async with process.read(in_parts(b"Some text.", 1024)) as extracted:
         assert extracted.passage_count == 1
-        assert not os.listdir(tmp_path)
+        return tempfile.gettempdir(), os.listdir(tempfile.gettempdir())
+
+
+def temporary_files_meanwhile() -> tuple[str, list[str]]:
+    return asyncio.run(look_while_reading())
+
+
+def test_nothing_of_a_document_has_a_name_on_the_disk(tmp_path: Path, elsewhere: Executor) -> None:
+    """So nothing is left there when the process is killed."""
+    assert elsewhere.submit(temporary_files_meanwhile).result() == (str(tmp_path), [])

@@ -202,6 +202,31 @@ async def test_order_is_kept_per_aggregate_while_replicas_relay_together(events:
     assert [[number for seen, number in effects if seen == one] for one in documents] == [list(range(12))] * 5
 
 
+async def test_writers_wake_the_relay_only_where_nothing_waits_for_it_yet(events: Events) -> None:
+    heard: asyncio.Queue[str] = asyncio.Queue()
+    connection = await events.tally.connect()
+    try:
+        await connection.add_listener("tally", lambda *notification: heard.put_nowait(notification[-1]))
+        await events.publish(uuid4(), 1)
+        await events.publish(uuid4(), 2)
+        await events.tally.one("notify", "all was heard")
+        assert [await heard.get(), await heard.get()] == ["outbox", "all was heard"]
+        await events.relay()
+        await _published(events)
+        await events.publish(uuid4(), 3)
+        assert await heard.get() == "outbox"
+    finally:
+        await connection.close()
+
+
+async def test_the_relay_finds_what_no_wake_up_told_it_of(events: Events) -> None:
+    await events.relay()
+    await events.publish(uuid4(), 1)
+    await _published(events)
+    await events.tally.one("publish_unheard", INDEXED, events.tenant, uuid4(), b"")
+    await _published(events)
+
+
 async def test_another_replica_relays_on_when_one_loses_its_connection(events: Events) -> None:
     await events.relay(replicas=2)
     await events.consume()

@@ -1,11 +1,16 @@
 """PostgreSQL by itself: a role and a schema for each service and no way to another; root runs it as nobody."""
 
+import asyncio
+import json
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import asyncpg
+import psutil
 import pytest
 
 from stack import catalog, postgres, programs
@@ -103,3 +108,37 @@ def test_root_starts_postgres_below_folders_that_nobody_cannot_enter(tmp_path, d
         [*bounding, programs.script("python"), "-c", code, closed / "data"], capture_output=True, text=True
     )
     assert ran.stdout == "answered\n", ran.stderr
+
+
+def postgres_status(mesh: Mesh) -> dict[str, Any]:
+    return json.loads((mesh.data_dir / "status.json").read_text())["parts"]["postgres"]
+
+
+def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    return [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+
+
+async def test_server_killed_while_its_helpers_stand_still_starts_again(tmp_path):
+    async with catalog.running(tmp_path, "postgres") as mesh:
+        server = psutil.Process(postgres_status(mesh)["pid"])
+        helpers = server.children()
+        # Standing still they do not see that they are alone: they would keep the shared memory.
+        for helper in helpers:
+            helper.send_signal(signal.SIGSTOP)
+        try:
+            server.kill()
+            async with asyncio.timeout(15):
+                while (status := postgres_status(mesh))["restarts"] == 0 or status["state"] != "ready":
+                    await asyncio.sleep(0.01)
+            assert status["restarts"] == 1
+            assert helpers
+            assert not alive(helpers)
+        finally:
+            for helper in alive(helpers):
+                helper.kill()
+
+
+def test_its_helpers_are_known_without_it(mesh):
+    """A supervisor that is killed takes the server along, but not what stands still."""
+    server = psutil.Process(postgres_status(mesh)["pid"])
+    assert {server, *server.children()} <= set(leftovers(mesh.data_dir))

@@ -1,4 +1,4 @@
-"""Publishes the outbox: in order, at least once, and never in the way of a call.
+"""Publishes the outbox: in order of each aggregate, at least once, and never in the way of a call.
 
 One replica of a service relays at a time: the one that holds the advisory lock. Each event carries its outbox id as
 Nats-Msg-Id, so that what is published twice after a crash is stored once. Without NATS the rows wait.
@@ -6,11 +6,15 @@ Nats-Msg-Id, so that what is published twice after a crash is stored once. Witho
 
 import asyncio
 import logging
-from contextlib import AbstractAsyncContextManager
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
+from uuid import UUID
 
 import asyncpg
 import nats.errors
+from nats.js import JetStreamContext
 
 from services.shared.background import background
 from services.shared.events.bus import Bus
@@ -23,8 +27,9 @@ _log = logging.getLogger("parley.events")
 _queries = load_queries(Path(__file__).with_name("queries.sql"))
 _BATCH = 200
 _RETRY_S = 1.0
+_LOOK_S = 1.0  # without a wake-up
 # Events that come together cost one look instead of one each; where there are many, callers go before events.
-_GATHER_S, _BUSY_S, _MANY = 0.02, 0.2, 10
+_GATHER_S, _BUSY_S, _MANY = 0.02, 0.5, 10
 
 
 class Relay:
@@ -62,21 +67,40 @@ class Relay:
                     await self._publish(rows)
                     await connection.execute(_queries["mark_published"], [row["position"] for row in rows])
                     await asyncio.sleep(_BUSY_S if _MANY <= len(rows) < _BATCH else _GATHER_S)
-                await woken.wait()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_LOOK_S):
+                        await woken.wait()
 
-    async def _publish(self, rows: list[asyncpg.Record]) -> None:
+    async def _publish(self, rows: Sequence[asyncpg.Record]) -> None:
         stream = await self._bus.stream()
-        for row in rows:
-            event_type = row["event_type"]
-            headers = {
-                "Nats-Msg-Id": str(row["id"]),
-                "ce-specversion": "1.0",
-                "ce-id": str(row["id"]),
-                "ce-type": event_type,
-                "ce-source": "/" + "/".join(event_type.split(".")[:2]),
-                "ce-subject": str(row["aggregate_id"]),
-                "ce-time": row["create_time"].isoformat(),
-                "ce-datacontenttype": "application/protobuf",
-                "parley-tenant": str(row["tenant_id"]),
-            }
-            await stream.publish(subject_of(event_type), row["payload"], headers=headers)
+        for wave in _waves(rows):
+            await asyncio.gather(*(_send(stream, row) for row in wave))
+
+
+def _waves(rows: Sequence[asyncpg.Record]) -> Sequence[Sequence[asyncpg.Record]]:
+    """What may be on its way together: at most one event of each aggregate, so that none overtakes another."""
+    waves: list[list[asyncpg.Record]] = []
+    before: Counter[UUID] = Counter()
+    for row in rows:
+        number = before[row["aggregate_id"]]
+        before[row["aggregate_id"]] += 1
+        if number == len(waves):
+            waves.append([])
+        waves[number].append(row)
+    return waves
+
+
+async def _send(stream: JetStreamContext, row: asyncpg.Record) -> None:
+    event_type = row["event_type"]
+    headers = {
+        "Nats-Msg-Id": str(row["id"]),
+        "ce-specversion": "1.0",
+        "ce-id": str(row["id"]),
+        "ce-type": event_type,
+        "ce-source": "/" + "/".join(event_type.split(".")[:2]),
+        "ce-subject": str(row["aggregate_id"]),
+        "ce-time": row["create_time"].isoformat(),
+        "ce-datacontenttype": "application/protobuf",
+        "parley-tenant": str(row["tenant_id"]),
+    }
+    await stream.publish(subject_of(event_type), row["payload"], headers=headers)

@@ -54,7 +54,8 @@ export type TurnEvent = Message<"parley.chat.v1.TurnEvent"> & {
     case: "started";
   } | {
     /**
-     * The passages that stand before the model; comes before any text, and again after `rewound`.
+     * The passages that stand before the model; comes before any text, and again after `rewound`. Not when the
+     * question asked for no search.
      *
      * @generated from field: parley.chat.v1.TurnSources sources = 4;
      */

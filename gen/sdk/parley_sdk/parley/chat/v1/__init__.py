@@ -669,7 +669,8 @@ class TurnEvent(betterproto2.Message):
 
     sources: "TurnSources | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True, group="event")
     """
-    The passages that stand before the model; comes before any text, and again after `rewound`.
+    The passages that stand before the model; comes before any text, and again after `rewound`. Not when the
+    question asked for no search.
     """
 
     text_delta: "TextDelta | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True, group="event")
