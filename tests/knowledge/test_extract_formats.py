@@ -87,6 +87,26 @@ def test_a_csv_keeps_its_columns(delimiter: str, encoding: str) -> None:
     assert first.text.startswith(f"משפחת לוי 0 | רחובות{delimiter}דרום".replace("\t", " "))
 
 
+@pytest.mark.parametrize(
+    ("words", "encoding"),
+    [
+        ("שלום לכולם", "windows-1255"),
+        ("שָׁלוֹם עֲלֵיכֶם", "windows-1255"),
+        ('מחיר: 250 ₪ ליחידה – כולל מע"מ', "windows-1255"),
+        ("ב-1986 הקימה חברת החשמל טורבינה", "iso-8859-8"),
+        ("دليل الموظفين: الإجازات والرواتب.", "windows-1256"),
+        ("Руководство для сотрудников: отпуск", "windows-1251"),
+        ("Café für Gäste – El niño comió", "windows-1252"),
+        ("Çalışan el kitabı: izin ve maaş", "windows-1254"),
+        ("Příručka zaměstnance: žluťoučký kůň", "windows-1250"),
+        ("社員ハンドブック：休暇と給与", "shift_jis"),
+        ("员工手册：假期和工资的规定如下。", "gb18030"),
+    ],
+)
+def test_a_few_words_are_enough_to_know_their_encoding(words: str, encoding: str) -> None:
+    assert text(words.encode(encoding)) == words
+
+
 def test_a_heap_of_marks_is_plain_text() -> None:
     assert read(b"# x\n" + b"[" * 100_000).content_type == "text/plain"
     assert read(b"[a" * 100_000).content_type == "text/plain"
