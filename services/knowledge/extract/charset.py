@@ -1,8 +1,8 @@
-"""Bytes to text: by byte order mark, then UTF-8, then UTF-16 by its zeros, then Hebrew and Arabic by how their words are
-spelt, then by the letters that occur, then by likelihood among the encodings that people still use.
+"""Bytes to text: by byte order mark, then UTF-8, then UTF-16 by its zeros; then Hebrew and Arabic by how words are
+spelt, others by the letters that occur, then by likelihood among the encodings that people still use.
 
 A few words are enough to know Hebrew by: five of its letters have a form of their own at the end of a word and nowhere
-else, which no other alphabet that shares the bytes keeps to. Arabic is known by its article, two letters before many words.
+else, which no other alphabet that shares the bytes keeps to. Arabic is known by its article, which opens many words.
 """
 
 import codecs
@@ -52,8 +52,8 @@ def decode(content: bytes) -> str | None:
     try:
         return content.decode()
     except UnicodeDecodeError:
-        encoding = _by_spelling(sample) or _by_likelihood(sample)
-        return content.decode(encoding, "replace") if encoding else None
+        likely = _by_spelling(sample) or _by_likelihood(sample)
+        return content.decode(likely, "replace") if likely else None
 
 
 def _by_spelling(sample: bytes) -> str | None:
