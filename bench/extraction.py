@@ -3,6 +3,7 @@
 Goals: 97% of the files that hold text index; every hostile file ends within 10 s of work, and this process grows by
 at most 50 MB. Similarity is rapidfuzz's ratio (2 x longest common subsequence over both lengths) of the words in lower
 case, without white space and marks: the expected texts are Markdown, and other readers' work rather than the truth.
+PARLEY_EVALUATION names the folder of the files if it is elsewhere; an argument reads only what has it in its path.
 """
 
 import asyncio
