@@ -2,13 +2,24 @@
 
 import asyncio
 
-from bench import first_token, idle_readers, lone_stream, many_streams, startup, streamed_tokens, turns, unary
+from bench import (
+    extraction,
+    first_token,
+    idle_readers,
+    lone_stream,
+    many_streams,
+    startup,
+    streamed_tokens,
+    turns,
+    unary,
+)
 from bench.mesh import machine, running_mesh
 
 if __name__ == "__main__":  # the clients' processes import this module too
     print(machine())
     startup.main()
-    with running_mesh("--chat-models=echo", environment=turns.MANY_TURNS) as mesh:
+    extraction.main()
+    with running_mesh("--chat-models=echo", environment=turns.MANY_READERS) as mesh:
         asyncio.run(first_token.measure(mesh))
         lone_stream.measure(mesh)
         streamed_tokens.measure(mesh)

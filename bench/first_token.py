@@ -29,8 +29,8 @@ async def measure(mesh: RunningMesh) -> None:
         through: list[float] = []
         straight: list[float] = []
         for _ in range(_WARM_UP + _ROUNDS):
-            conversation_id = await turns.conversation(mesh, edge)
-            through.append(await _first_ms(turns.stream(mesh, edge, conversation_id, text, _TOKENS)))
+            conversation_id = await turns.conversation(edge, mesh.metadata)
+            through.append(await _first_ms(turns.stream(edge, mesh.metadata, conversation_id, text, _TOKENS)))
             straight.append(await _first_ms(triton.stream(direct, text, _TOKENS)))
     through, straight = through[_WARM_UP:], straight[_WARM_UP:]
     print(f"time to first token, {_ROUNDS} turns one at a time, echo model")

@@ -30,7 +30,7 @@ async def _read(mesh: RunningMesh, orders: Connection) -> None:
         chat = ChatServiceStub(channels[0])
         request = StartTurnRequest(
             request_id=str(uuid.uuid4()),
-            conversation_id=await turns.conversation(mesh, channels[0]),
+            conversation_id=await turns.conversation(channels[0], mesh.metadata),
             text=triton.question(1000, 0.1),
             options=TurnOptions(model="echo", search=False),
         )
@@ -109,7 +109,7 @@ def measure(mesh: RunningMesh) -> None:
 
 
 def main() -> None:
-    with running_mesh("--chat-models=echo", environment=turns.MANY_TURNS) as mesh:
+    with running_mesh("--chat-models=echo", environment=turns.MANY_READERS) as mesh:
         measure(mesh)
 
 

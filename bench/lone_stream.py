@@ -41,8 +41,8 @@ async def _alternate(mesh: RunningMesh) -> tuple[Seen, Seen]:
         for number in range(_WARM_UP + _ROUNDS):
             if number == _WARM_UP:
                 through, straight = Seen(), Seen()
-            conversation_id = await turns.conversation(mesh, edge)
-            await through.take(turns.stream(mesh, edge, conversation_id, text, _TOKENS))
+            conversation_id = await turns.conversation(edge, mesh.metadata)
+            await through.take(turns.stream(edge, mesh.metadata, conversation_id, text, _TOKENS))
             await straight.take(triton.stream(direct, text, _TOKENS))
     return through, straight
 

@@ -2,8 +2,9 @@
 
 500 streams at 20 tokens/s, 20 s long, starting over 5 s: the gaps between events that a client sees; goal p99 150 ms.
 200 streams at 50 tokens/s that start at the same moment: time to the first token, goal p50 250 ms; and the processor
-time of edge, chat and Valkey together, goal 40 ms per 1,000 tokens. Each beside the same load straight on Triton. The
-clients are a process of their own, so that their work is not in the figures; on few cores it still takes its share.
+time of edge, chat and Valkey together, goal 40 ms per 1,000 tokens. Each beside the same load straight on Triton. As
+many users ask as the limit of open turns makes necessary. The clients are a process of their own, so that their work
+is not in the figures; on few cores it still takes its share.
 """
 
 import asyncio
@@ -59,7 +60,10 @@ async def _stream_all(mesh: RunningMesh, load: Load, direct: bool) -> Seen:
     async with AsyncExitStack() as kept:
         opening = [triton.channel(mesh) if direct else mesh.edge_channel() for _ in range(_CHANNELS)]
         channels = [await kept.enter_async_context(channel) for channel in opening]
-        conversations = [] if direct else [await turns.conversation(mesh, channels[0]) for _ in range(load.streams)]
+        await asyncio.gather(*(channel.channel_ready() for channel in channels))
+        people = [] if direct else await turns.people(channels[0], load.streams)
+        asking = [] if direct else [people[number % len(people)] for number in range(load.streams)]
+        conversations = [await turns.conversation(channels[0], metadata) for metadata in asking]
 
         async def one(number: int) -> None:
             await asyncio.sleep(number / load.streams * load.starts_within_s)
@@ -68,7 +72,7 @@ async def _stream_all(mesh: RunningMesh, load: Load, direct: bool) -> Seen:
             deltas = (
                 triton.stream(channel, text, load.tokens)
                 if direct
-                else turns.stream(mesh, channel, conversations[number], text, load.tokens)
+                else turns.stream(channel, asking[number], conversations[number], text, load.tokens)
             )
             first = True
             async for delta in deltas:
@@ -129,7 +133,7 @@ def measure(mesh: RunningMesh) -> None:
 
 
 def main() -> None:
-    with running_mesh("--chat-models=echo", environment=turns.MANY_TURNS) as mesh:
+    with running_mesh("--chat-models=echo") as mesh:
         measure(mesh)
 
 

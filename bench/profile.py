@@ -13,10 +13,10 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from bench import many_streams, turns
+from bench import many_streams
 from bench.mesh import PARLEY, RunningMesh, machine, running_mesh
 
-_AFTER_S, _SECONDS, _RATE = 4, 7, 200  # once all turns have begun
+_AFTER_S, _SECONDS, _RATE = 6, 7, 200  # once all turns have begun
 _IDLE = ("poll (", "epoll_wait", "epoll_pwait", "select_poll")
 _OWNERS = (
     (re.compile(r"cygrpc|grpc/"), "gRPC"),
@@ -63,8 +63,7 @@ def _record(mesh: RunningMesh, raw: Path) -> None:
 
 
 def main() -> None:
-    environment = turns.MANY_TURNS
-    with tempfile.TemporaryDirectory() as folder, running_mesh("--chat-models=echo", environment=environment) as mesh:
+    with tempfile.TemporaryDirectory() as folder, running_mesh("--chat-models=echo") as mesh:
         raw = Path(folder) / "chat.raw"
         recording = threading.Thread(target=_record, args=(mesh, raw))
         recording.start()

@@ -23,14 +23,16 @@ async def _stream_all(mesh: RunningMesh, direct: bool) -> tuple[int, list[float]
     words = 0
 
     async with mesh.edge_channel() as edge, triton.channel(mesh) as straight:
-        conversations = [] if direct else [await turns.conversation(mesh, edge) for _ in range(_STREAMS)]
+        people = [] if direct else await turns.people(edge, _STREAMS)
+        asking = [] if direct else [people[number % len(people)] for number in range(_STREAMS)]
+        conversations = [await turns.conversation(edge, metadata) for metadata in asking]
 
         async def one(number: int) -> None:
             nonlocal words
             deltas = (
                 triton.stream(straight, text, _TOKENS)
                 if direct
-                else turns.stream(mesh, edge, conversations[number], text, _TOKENS)
+                else turns.stream(edge, asking[number], conversations[number], text, _TOKENS)
             )
             before_s = 0.0
             async for delta in deltas:

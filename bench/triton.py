@@ -24,17 +24,14 @@ async def stream(opened: grpc.aio.Channel, text: str, max_tokens: int) -> AsyncI
     request = service_pb2.ModelInferRequest(model_name="echo")
     _add(request, "messages", "BYTES", _bytes(json.dumps([{"role": "user", "content": text}]).encode()))
     _add(request, "max_tokens", "INT32", np.array([max_tokens], np.int32).tobytes())
-    request.parameters["triton_enable_empty_final_response"].bool_param = True
     call = service_pb2_grpc.GRPCInferenceServiceStub(opened).ModelStreamInfer(iter([request]))
     async for message in call:
         if message.error_message:
             raise RuntimeError(message.error_message)
         response = message.infer_response
-        for output, raw in zip(response.outputs, response.raw_output_contents, strict=False):
+        for output, raw in zip(response.outputs, response.raw_output_contents, strict=True):
             if output.name == "text" and (delta := raw[4:].decode()):
                 yield delta
-        if response.parameters["triton_final_response"].bool_param:
-            return
 
 
 def _add(request: service_pb2.ModelInferRequest, name: str, datatype: str, raw: bytes) -> None:

@@ -31,7 +31,8 @@ class Turn:
         self._sender = request.get_response_sender()
         self._cancel_poll_s = cancel_poll_s
         self._cancelled = False
-        self._asked_s = 0.0
+        self._asked_s = time.monotonic()  # when Triton gave the turn away, having dropped those cancelled before
+        self._told: dict[str, int] = {}
         try:
             self.messages = _messages(_scalar(request, "messages"))
             self.max_tokens = int(_scalar(request, "max_tokens"))
@@ -58,16 +59,25 @@ class Turn:
         return self._cancelled
 
     def send(self, text: str, *, completion_tokens: int, prompt_tokens: int, finish_reason: str = "") -> None:
-        """Send `text`, which follows what was sent before. A finish reason, "stop" or "length", ends the turn."""
-        response = pb_utils.InferenceResponse(
-            [
-                pb_utils.Tensor("text", _bytes(text)),
-                pb_utils.Tensor("completion_tokens", np.array([completion_tokens], dtype=np.int32)),
-                pb_utils.Tensor("prompt_tokens", np.array([prompt_tokens], dtype=np.int32)),
-                pb_utils.Tensor("finish_reason", _bytes(finish_reason)),
-            ]
-        )
-        self._sender.send(response, pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL if finish_reason else 0)
+        """Send `text`, which follows what was sent before. A finish reason, "stop" or "length", ends the turn.
+
+        What has not changed since the response before is left out: a tensor costs about a fifth of a response.
+        """
+        counts = {"completion_tokens": completion_tokens, "prompt_tokens": prompt_tokens}
+        outputs = [
+            pb_utils.Tensor(name, np.array([count], dtype=np.int32))
+            for name, count in counts.items()
+            if count != self._told.get(name, 0)
+        ]
+        outputs += [
+            pb_utils.Tensor(name, np.array([value.encode()], dtype=np.object_))
+            for name, value in (("text", text), ("finish_reason", finish_reason))
+            if value
+        ]
+        self._told = counts
+        if outputs:
+            response = pb_utils.InferenceResponse(outputs)
+            self._sender.send(response, pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL if finish_reason else 0)
 
     def refuse(self, reason: str) -> None:
         """The caller's fault."""
@@ -83,10 +93,6 @@ class Turn:
 
     def _end_with(self, error: "pb_utils.TritonError") -> None:
         self._sender.send(pb_utils.InferenceResponse(error=error), pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
-
-
-def _bytes(text: str) -> np.ndarray:
-    return np.array([text.encode()], dtype=np.object_)
 
 
 def _scalar(request: "pb_utils.InferenceRequest", name: str, default: object = None) -> object:

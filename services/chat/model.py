@@ -72,13 +72,16 @@ class TritonModel:
         stream = GRPCInferenceServiceStub(self._channel).ModelStreamInfer(
             timeout=max(0.0, limit_s - _MARGIN_S), metadata=tuple(headers.items())
         )
+        usage = Usage()
         try:
             await stream.write(_request(model, prompt, temperature, interval_s))
             await stream.done_writing()
             while (answer := await stream.read()) is not grpc.aio.EOF:
                 if answer.error_message:
                     raise _refusal(answer.error_message)
-                yield _piece(answer.infer_response)
+                piece = _piece(answer.infer_response, usage)
+                usage = piece.usage
+                yield piece
         except grpc.aio.AioRpcError as error:
             raise _refusal(error.details() or "") from error
         finally:
@@ -104,13 +107,19 @@ def _add(request: ModelInferRequest, name: str, datatype: str, raw: bytes) -> No
     request.raw_input_contents.append(raw)
 
 
-def _piece(response: ModelInferResponse) -> Piece:
-    """Reads the tensors where they lie: numpy would cost more than all the rest of a token's way through here."""
+def _piece(response: ModelInferResponse, before: Usage) -> Piece:
+    """What a response leaves out has not changed.
+
+    Reads the tensors where they lie: numpy would cost more than all the rest of a token's way through here.
+    """
     raw = {output.name: data for output, data in zip(response.outputs, response.raw_output_contents, strict=True)}
-    reason = _string(raw["finish_reason"])
+    reason = _string(raw.get("finish_reason", b""))
     return Piece(
-        _string(raw["text"]),
-        Usage(_int32(raw["prompt_tokens"]), _int32(raw["completion_tokens"])),
+        _string(raw.get("text", b"")),
+        Usage(
+            _int32(raw["prompt_tokens"]) if "prompt_tokens" in raw else before.prompt_tokens,
+            _int32(raw["completion_tokens"]) if "completion_tokens" in raw else before.completion_tokens,
+        ),
         FinishReason(reason) if reason else None,
     )
 

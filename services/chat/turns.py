@@ -33,7 +33,7 @@ from services.shared.errors import AlreadyExists, Exhausted, Invalid, Reason, Un
 _RETRY_AFTER_S = 5.0
 # So many turns are opened at once, in the order in which they came: when hundreds come together, the first ones need
 # not wait for all. One that takes longer than this, because a peer is slow, lets the next one in.
-_OPENING = 8
+_OPENING = 24
 _OPENING_S = 0.25
 
 

@@ -48,17 +48,21 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
             self.open_streams -= 1
 
 
-def said(text: str, completion: int, finish_reason: str = "") -> service_pb2.ModelStreamInferResponse:
+def said(
+    text: str = "", completion: int | None = None, prompt: int | None = None, finish_reason: str = ""
+) -> service_pb2.ModelStreamInferResponse:
+    """As models/turn.py sends it: without what has not changed."""
     response = service_pb2.ModelInferResponse(model_name="chat")
     tensors = {
-        "text": ("BYTES", _bytes(text)),
-        "completion_tokens": ("INT32", struct.pack("<i", completion)),
-        "prompt_tokens": ("INT32", struct.pack("<i", 17)),
-        "finish_reason": ("BYTES", _bytes(finish_reason)),
+        "text": ("BYTES", _bytes(text) if text else None),
+        "completion_tokens": ("INT32", _int32(completion)),
+        "prompt_tokens": ("INT32", _int32(prompt)),
+        "finish_reason": ("BYTES", _bytes(finish_reason) if finish_reason else None),
     }
     for name, (datatype, data) in tensors.items():
-        response.outputs.add(name=name, datatype=datatype, shape=[1])
-        response.raw_output_contents.append(data)
+        if data is not None:
+            response.outputs.add(name=name, datatype=datatype, shape=[1])
+            response.raw_output_contents.append(data)
     return service_pb2.ModelStreamInferResponse(infer_response=response)
 
 
@@ -69,6 +73,10 @@ def failure(message: str) -> service_pb2.ModelStreamInferResponse:
 def _bytes(text: str) -> bytes:
     data = text.encode()
     return struct.pack("<I", len(data)) + data
+
+
+def _int32(number: int | None) -> bytes | None:
+    return None if number is None else struct.pack("<i", number)
 
 
 @asynccontextmanager
@@ -101,7 +109,7 @@ async def pieces_of(model: TritonModel, temperature: float | None = None, limit_
 
 
 async def test_pieces_come_as_the_model_says_them(model: TritonModel, triton: FakeTriton) -> None:
-    triton.script = [said("שלום", 1), said(" 🦩", 2), said("", 2, "length")]
+    triton.script = [said("שלום", 1, prompt=17), said(" 🦩", 2), said(finish_reason="length")]
     assert await pieces_of(model) == [
         Piece("שלום", Usage(17, 1), None),
         Piece(" 🦩", Usage(17, 2), None),
@@ -110,8 +118,17 @@ async def test_pieces_come_as_the_model_says_them(model: TritonModel, triton: Fa
     await until(lambda: triton.open_streams == 0)
 
 
+async def test_a_model_may_repeat_what_has_not_changed(model: TritonModel, triton: FakeTriton) -> None:
+    triton.script = [said("one", 1, 17), said("", 1, 17), said(completion=2, prompt=17, finish_reason="stop")]
+    assert await pieces_of(model) == [
+        Piece("one", Usage(17, 1), None),
+        Piece("", Usage(17, 1), None),
+        Piece("", Usage(17, 2), FinishReason.STOP),
+    ]
+
+
 async def test_the_request_is_what_the_models_expect(model: TritonModel, triton: FakeTriton) -> None:
-    triton.script = [said("", 0, "stop")]
+    triton.script = [said(finish_reason="stop")]
     await pieces_of(model, temperature=0.5)
     await pieces_of(model)
     first, second = triton.requests
@@ -125,7 +142,7 @@ async def test_the_request_is_what_the_models_expect(model: TritonModel, triton:
 
 
 async def test_an_interval_is_asked_for_in_milliseconds(model: TritonModel, triton: FakeTriton) -> None:
-    triton.script = [said("", 0, "stop")]
+    triton.script = [said(finish_reason="stop")]
     pieces = model.speak("chat", PROMPT, temperature=None, interval_s=0.125, limit_s=5)
     assert [piece.finish_reason async for piece in pieces] == [FinishReason.STOP]
     inputs = dict(zip((t.name for t in triton.requests[0].inputs), triton.requests[0].raw_input_contents, strict=True))
@@ -178,7 +195,7 @@ async def test_a_model_that_hangs_is_given_up(model: TritonModel, triton: FakeTr
 
 
 async def test_without_triton_the_model_is_unavailable_and_comes_back() -> None:
-    triton = FakeTriton([said("back", 1, "stop")])
+    triton = FakeTriton([said("back", 1, finish_reason="stop")])
     async with serving(triton) as address:
         pass
     async with TritonModel(address, Plaintext()) as model:

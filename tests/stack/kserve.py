@@ -44,7 +44,9 @@ class Refused(Exception):
 class Turn:
     def __init__(self, call: grpc.aio.StreamStreamCall) -> None:
         self.call = call
-        self.completion_tokens = 0
+        self.completion_tokens = self.prompt_tokens = 0
+        self.outputs: list[set[str]] = []
+        """Of each response."""
 
     async def next_piece(self) -> Piece | None:
         """None at the end. Raises Refused."""
@@ -55,12 +57,13 @@ class Turn:
             raise Refused(message.error_message)
         response = message.infer_response
         raw = {output.name: data for output, data in zip(response.outputs, response.raw_output_contents, strict=True)}
-        completion_tokens, prompt_tokens = (
-            struct.unpack("<i", raw[name])[0] for name in ("completion_tokens", "prompt_tokens")
+        self.outputs.append(set(raw))
+        self.completion_tokens, self.prompt_tokens = (
+            struct.unpack("<i", raw[name])[0] if name in raw else getattr(self, name)
+            for name in ("completion_tokens", "prompt_tokens")
         )
-        self.completion_tokens = completion_tokens
-        text, finish_reason = (raw[name][4:].decode() for name in ("text", "finish_reason"))
-        return Piece(text, completion_tokens, prompt_tokens, finish_reason, time.monotonic())
+        text, finish_reason = (raw[name][4:].decode() if name in raw else "" for name in ("text", "finish_reason"))
+        return Piece(text, self.completion_tokens, self.prompt_tokens, finish_reason, time.monotonic())
 
     async def pieces(self) -> list[Piece]:
         found = []

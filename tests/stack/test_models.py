@@ -89,6 +89,17 @@ async def test_only_the_last_response_tells_why_it_ended_and_the_stream_ends_wit
     assert await turn.call.code() is grpc.StatusCode.OK
 
 
+@pytest.mark.parametrize("model", CHAT_MODELS)
+async def test_response_leaves_out_what_has_not_changed(models, model):
+    turn = models.start(model, [user("Tell me about the sea and the wind.")], max_tokens=6)
+    pieces = await turn.pieces()
+    first, *others = turn.outputs
+    assert first >= {"text", "completion_tokens", "prompt_tokens"}
+    assert ["text" in names for names in turn.outputs] == [bool(piece.text) for piece in pieces]
+    assert not any("prompt_tokens" in names for names in others)
+    assert ["finish_reason" in names for names in turn.outputs] == [bool(piece.finish_reason) for piece in pieces]
+
+
 MALFORMED = {
     "nothing": b"",
     "not JSON": b"Hello",

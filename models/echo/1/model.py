@@ -2,8 +2,8 @@
 
 A line `tokens=N tokens_per_s=R` in the last message of the user asks for exactly N numbered words, whatever max_tokens
 says, R a second, or as fast as they go for R=0. Any other text comes back word by word, 50 a second. Word n is due at
-start + (n-1)/R, however late those before it were. One thread serves all streams: it sleeps until the next word of any
-of them is due.
+start + (n-1)/R, however late those before it were. The first goes out at once; one thread serves all streams after it:
+it sleeps until the next word of any of them is due.
 """
 
 import heapq
@@ -39,9 +39,11 @@ class TritonPythonModel:
                 stream = _Stream(Turn(request, CANCEL_POLL_S))
             except Refused:
                 continue
-            with self._changed:
-                self._push(stream)
-                self._changed.notify()
+            # The first word is due now: to wake the other thread for it would cost as much as the word.
+            if stream.speak():
+                with self._changed:
+                    self._push(stream)
+                    self._changed.notify()
 
     def _push(self, stream: "_Stream") -> None:
         heapq.heappush(self._due, (stream.due_s(), next(self._order), stream))

@@ -29,7 +29,7 @@ _BATCH = 200
 _RETRY_S = 1.0
 _LOOK_S = 1.0  # without a wake-up
 # Events that come together cost one look instead of one each; where there are many, callers go before events.
-_GATHER_S, _BUSY_S, _MANY = 0.02, 0.2, 10
+_GATHER_S, _BUSY_S, _MANY = 0.02, 0.5, 10
 
 
 class Relay:
