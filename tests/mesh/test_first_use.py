@@ -44,11 +44,11 @@ def test_a_file_that_is_there_already_is_no_failure(mesh: Any, ingested: object,
 
 
 def test_documents_are_listed_shared_and_deleted(mesh: Any, tmp_path: Path) -> None:
-    path = tmp_path / "it's a heron.txt"
+    path = tmp_path / "it's.txt"
     path.write_text("The heron of the archive stands still.")
     mesh.parley("ingest", "--collection", "Birds & Co", "--private", str(path))
     listed = mesh.parley("documents", "--collection", "Birds & Co")
-    assert re.search(r"it's a heron\.txt +Birds & Co +indexed, private", listed.stdout), listed.stdout + listed.stderr
+    assert re.search(r"it's\.txt +Birds & Co +indexed, private", listed.stdout), listed.stdout + listed.stderr
     [document_id] = re.findall(r"[0-9a-f-]{36}", listed.stdout)
     assert mesh.parley("documents", "--share", document_id).stdout == f"{document_id}: shared\n"
     assert "private" not in mesh.parley("documents", "--collection", "Birds & Co").stdout
