@@ -121,8 +121,11 @@ def before(token: str) -> tuple[datetime, UUID] | None:
 
 def after(token: str) -> str | None:
     """The name that the collections of this page come after; None for the first page. Raises Invalid."""
-    key = page_key(token, 1)
-    return key[0] if key else None
+    if (key := page_key(token, 1)) is None:
+        return None
+    if "\0" in key[0] or any(0xD800 <= ord(character) <= 0xDFFF for character in key[0]):
+        raise foreign_token()  # no name that the record can hold
+    return key[0]
 
 
 def after_token(last: Collection) -> str:

@@ -145,6 +145,6 @@ async def test_collections_are_listed_page_by_page(served: Served) -> None:
         Collection(name="b", documents=2)
         in (await served.stub.ListCollections(ListCollectionsRequest(), **served.me(user=uuid4()))).collections
     )
-    for token in ("x", page_token("a", "b")):
+    for token in ("x", page_token("a", "b"), page_token("\0"), page_token("\ud800")):
         call = served.stub.ListCollections(ListCollectionsRequest(page_token=token), **served.me())
         assert (await refusal_of(call)).reason is Reason.PAGE_TOKEN_INVALID
