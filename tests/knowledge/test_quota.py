@@ -1,6 +1,7 @@
 """One document of one content, and no more than an organisation may have: on the fake and on real PostgreSQL."""
 
 import asyncio
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 from uuid import uuid4
@@ -155,3 +156,40 @@ async def test_one_request_sent_often_at_once_counts_once(record: Record) -> Non
     await record.documents.delete(member, answers[0])
     answers = await asyncio.gather(*(record.uploads.add_document(member, uuid4(), file) for _ in range(6)))
     assert len({answer.id for answer in answers}) == 1
+
+
+async def test_what_is_counted_is_what_there_is_after_everything_at_once(record: Record) -> None:
+    members, chance = [a_member()], random.Random(4)
+    members += [a_member(members[0].tenant_id) for _ in range(3)]
+    contents = [a_file(bytes([number])) for number in range(6)]
+
+    async def one_client() -> None:
+        for _ in range(25):
+            member = chance.choice(members)
+            visibility, copy = chance.choice(list(Visibility)), chance.random() < 0.3
+            file = replace(chance.choice(contents), request_id=uuid4(), visibility=visibility, allow_duplicate=copy)
+            match chance.choice(["add", "begin", "finish", "delete", "share"]):
+                case "add":
+                    await record.uploads.add_document(member, uuid4(), file)
+                case "begin":
+                    upload = await record.uploads.begin(member, uuid4(), file)
+                    if isinstance(upload, Upload):
+                        await record.uploads.drop(member, upload.id)
+                case "finish":
+                    upload = await record.uploads.begin(member, uuid4(), file)
+                    if isinstance(upload, Upload):
+                        added = await record.uploads.add_document(member, upload.id, upload.file)
+                        if not isinstance(added, Document):
+                            await record.uploads.drop(member, upload.id)
+                case "delete":
+                    for document in await record.documents.newest(member, None, 2):
+                        await record.documents.delete(member, document)
+                case "share":
+                    for document in await record.documents.newest(member, None, 1):
+                        await record.documents.update(member, document.id, Change(visibility=visibility))
+
+    await asyncio.gather(*(one_client() for _ in range(8)))
+    seen = {found.id for member in members for found in await record.documents.newest(member, None, 100)}
+    free = QUOTA.documents - len(seen)
+    answers = await at_once(record, *((members[0], a_file(uuid4().bytes)) for _ in range(free + 1)))
+    assert answers.count(Full(QUOTA)) == 1
