@@ -8,6 +8,7 @@ from bench import (
     idle_readers,
     lone_stream,
     many_streams,
+    retrieval,
     startup,
     streamed_tokens,
     turns,
@@ -26,3 +27,4 @@ if __name__ == "__main__":  # the clients' processes import this module too
         many_streams.measure(mesh)
         idle_readers.measure(mesh)
         asyncio.run(unary.measure(mesh))
+    retrieval.main()

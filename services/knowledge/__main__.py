@@ -18,6 +18,7 @@ from services.knowledge.storage import StoredOriginals
 from services.knowledge.store import StoredDocuments, StoredUploads
 from services.knowledge.sweep import sweep
 from services.knowledge.upload import Quota, Reception
+from services.knowledge.vocabulary import Vocabulary
 from services.knowledge.watch import Watch
 from services.shared.background import background
 from services.shared.events.bus import Bus
@@ -45,7 +46,7 @@ def wire() -> Service:
     indexing = Consumer(bus, "knowledge-indexing", events.index, events.give_up_indexing, parallel=workers)
     # A removal is never given up: what is left behind could be found.
     removal = Consumer(bus, "knowledge-removal", events.remove, events.remove)
-    search, watch = Search(embedding, index, documents), Watch(documents, listener)
+    search, watch = Search(embedding, index, Vocabulary(documents), documents), Watch(documents, listener)
     handler = KnowledgeService(documents, Reception(uploads, originals), search, watch)
     return Service(
         name="knowledge",
@@ -56,7 +57,7 @@ def wire() -> Service:
         resources=[
             *(database, listener.running(), bus.running(), relay.running()),
             *(index, embedding, indexing.running(), removal.running()),
-            background(partial(sweep, uploads, originals)),
+            *(background(partial(sweep, uploads, originals)), background(index.keep_warm)),
         ],
         checks=[
             Check("PostgreSQL", database.probe, POSTGRES_ADVICE),

@@ -119,8 +119,8 @@ class KnowledgeService(KnowledgeServiceServicer):
             yield WatchDocumentResponse(document=wire.document(found))
 
     async def Search(self, request: SearchRequest, context: Context) -> SearchResponse:
-        tenant_id, limit = caller_of(context).tenant_id, request.limit or _DEFAULT_PASSAGES
-        found = await self._search(tenant_id, request.query, limit)
+        caller, limit = caller_of(context), request.limit or _DEFAULT_PASSAGES
+        found = await self._search(caller.tenant_id, request.query, limit, caller.user_id)
         return SearchResponse(passages=map(wire.passage, found))
 
 

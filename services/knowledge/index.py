@@ -1,8 +1,9 @@
 """The vectors in Milvus: one collection for all organisations, partitioned by tenant.
 
-Each row has a dense vector of the embedding model and a sparse one that Milvus makes itself from the text (BM25); a
-search asks both in one query and fuses the two orders by reciprocal rank. FLAT: the nearest are found exactly, which
-filtered approximate indexes do not promise. The tenant is part of the query, never of what is done with its answer.
+Each row has a dense vector of the embedding model and a sparse one of the passage's terms (lexical.py). FLAT: the
+nearest are found exactly, which filtered approximate indexes do not promise. Inner products: the dense vectors have
+length 1, and for cosines the one-machine server would norm all of them anew in each search. The tenant is part of every
+query, never of what is done with its answer.
 
 After a restart of Milvus the collection has to be loaded again: the first call that fails makes the next one open
 the collection anew, and so does the readiness probe.
@@ -10,41 +11,41 @@ the collection anew, and so does the readiness probe.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Self, TypeVar
 from uuid import UUID
 
 import grpc
 from pymilvus import (
-    AnnSearchRequest,
     AsyncMilvusClient,
     CollectionSchema,
     DataType,
-    Function,
-    FunctionType,
     MilvusClient,
     MilvusException,
-    RRFRanker,
 )
 from pymilvus.milvus_client.index import IndexParams
 
 from services.knowledge.document import Document
+from services.knowledge.lexical import NO_TERM, SparseVector, passage_vector
 from services.knowledge.passages import Passage, passage_id
 from services.knowledge.search import Vector
 from services.shared.errors import Reason, Unavailable
 from services.shared.serving.deadline import within
 
 T = TypeVar("T")
+_NOBODY = UUID(int=0)
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r", "\t": r"\t"})
-COLLECTION = "passages"
+COLLECTION = "passages_by_terms"
 DIMENSIONS = 384
-_MAX_TEXT_BYTES = 16_384  # a passage under its headings, at four bytes a character
 _PARTITIONS = 16
-_RANK_CONSTANT = 60  # how slowly the weight of a rank falls; the value of the method's paper
 _SEARCH_TIMEOUT_S = 5.0
 _WRITE_TIMEOUT_S = 20.0
 _OPEN_TIMEOUT_S = 10.0
+_WARM_AFTER_S = (2.0, 10.0)
+"""After a write, again once segments have been merged; and no more often while there are writes."""
+_WARM_TIMEOUT_S = 60.0
 
 logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # every failure is raised and logged by us
 
@@ -60,6 +61,8 @@ class PassageIndex:
         self._client = AsyncMilvusClient(url, grpc_options={"grpc.max_reconnect_backoff_ms": 1000})
         self._is_open = False
         self._opening = asyncio.Lock()
+        self._cold = asyncio.Event()
+        self._cold.set()
 
     async def __aenter__(self) -> Self:
         return self
@@ -70,33 +73,66 @@ class PassageIndex:
         await self._client.close()
 
     async def write(self, document: Document, passages: Sequence[Passage], vectors: Sequence[Vector]) -> None:
+        # Terms take up to half a millisecond a passage: not on the loop that answers searches.
+        terms = await asyncio.to_thread(lambda: [passage_vector(passage.searchable_text) for passage in passages])
         rows = [
             {
                 "passage_id": str(passage_id(document.id, passage.position)),
                 "tenant_id": str(document.tenant_id),
                 "document_id": str(document.id),
-                "text": passage.searchable_text,
                 "dense": vector,
+                "sparse": sparse,
             }
-            for passage, vector in zip(passages, vectors, strict=True)
+            for passage, vector, sparse in zip(passages, vectors, terms, strict=True)
         ]
         await self._call(lambda: self._client.upsert(COLLECTION, rows), _WRITE_TIMEOUT_S)
+        self._cold.set()
 
     async def remove(self, tenant_id: UUID, document_id: UUID) -> None:
         rows = where(tenant_id=str(tenant_id), document_id=str(document_id))
         await self._call(lambda: self._client.delete(COLLECTION, filter=rows), _WRITE_TIMEOUT_S)
 
-    async def search(self, tenant_id: UUID, text: str, vector: Vector, limit: int) -> Sequence[UUID]:
-        own = where(tenant_id=str(tenant_id))
-        sides = [
-            AnnSearchRequest([vector], "dense", {"metric_type": "COSINE"}, limit, expr=own),
-            AnnSearchRequest([text], "sparse", {"metric_type": "BM25"}, limit, expr=own),
-        ]
-        ranker = RRFRanker(_RANK_CONSTANT)
+    async def nearest(self, tenant_id: UUID, vector: Vector, limit: int) -> Mapping[UUID, float]:
+        return await self._search(tenant_id, "dense", vector, limit)
+
+    async def sharing(self, tenant_id: UUID, terms: SparseVector, limit: int) -> Mapping[UUID, float]:
+        return await self._search(tenant_id, "sparse", terms, limit)
+
+    async def keep_warm(self) -> None:
+        """Until cancelled: search for nothing after changes.
+
+        The one-machine server builds its index of a new segment's terms in the first search, which takes it seconds for
+        10,000 passages: no user should wait for that.
+        """
+        while True:
+            await self._cold.wait()
+            self._cold.clear()
+            for pause_s in _WARM_AFTER_S:
+                await asyncio.sleep(pause_s)
+                with suppress(Unavailable):
+                    await self._search(_NOBODY, "sparse", {NO_TERM: 1.0}, 1, _WARM_TIMEOUT_S)
+
+    async def _search(
+        self,
+        tenant_id: UUID,
+        field: str,
+        vector: Vector | SparseVector,
+        limit: int,
+        timeout_s: float = _SEARCH_TIMEOUT_S,
+    ) -> Mapping[UUID, float]:
         [hits] = await self._call(
-            lambda: self._client.hybrid_search(COLLECTION, sides, ranker, limit=limit), _SEARCH_TIMEOUT_S
+            lambda: self._client.search(
+                COLLECTION,
+                [vector],
+                filter=where(tenant_id=str(tenant_id)),
+                limit=limit,
+                output_fields=["passage_id"],  # else whole rows come back
+                search_params={"metric_type": "IP"},
+                anns_field=field,
+            ),
+            timeout_s,
         )
-        return [UUID(hit["passage_id"]) for hit in hits]
+        return {UUID(hit["passage_id"]): hit["distance"] for hit in hits}
 
     async def probe(self) -> None:
         """Raise unless the collection can be searched."""
@@ -110,6 +146,7 @@ class PassageIndex:
                 return await work()
         except (MilvusException, grpc.RpcError, OSError) as error:
             self._is_open = False
+            self._cold.set()
             message = "Search can't answer just now: the index can't be reached. Retry."
             raise Unavailable(Reason.SEARCH_UNAVAILABLE, message) from error
 
@@ -149,14 +186,9 @@ def _schema() -> tuple[CollectionSchema, IndexParams]:
     schema.add_field("passage_id", DataType.VARCHAR, max_length=36, is_primary=True)
     schema.add_field("tenant_id", DataType.VARCHAR, max_length=36, is_partition_key=True)
     schema.add_field("document_id", DataType.VARCHAR, max_length=36)
-    schema.add_field("text", DataType.VARCHAR, max_length=_MAX_TEXT_BYTES, enable_analyzer=True)
     schema.add_field("dense", DataType.FLOAT_VECTOR, dim=DIMENSIONS)
     schema.add_field("sparse", DataType.SPARSE_FLOAT_VECTOR)
-    bm25 = Function(
-        name="bm25", function_type=FunctionType.BM25, input_field_names=["text"], output_field_names=["sparse"]
-    )
-    schema.add_function(bm25)
     indexes = MilvusClient.prepare_index_params()
-    indexes.add_index("dense", index_type="FLAT", metric_type="COSINE")
-    indexes.add_index("sparse", index_type="SPARSE_INVERTED_INDEX", metric_type="BM25")
+    indexes.add_index("dense", index_type="FLAT", metric_type="IP")
+    indexes.add_index("sparse", index_type="SPARSE_INVERTED_INDEX", metric_type="IP")
     return schema, indexes

@@ -220,3 +220,11 @@ JOIN passages ON passages.id = hit.id AND passages.tenant_id = $1
 JOIN documents ON documents.id = passages.document_id AND documents.tenant_id = $1 AND documents.state = 'indexed'
     AND (documents.visibility = 'organisation' OR documents.user_id = $4)
 ORDER BY hit.rank LIMIT $3;
+
+-- name: sample_passages
+-- The ids are as good as random: they are hashes of document and position. How rare a term is must tell nobody what
+-- stands in a colleague's private document.
+SELECT passages.headings, passages.text, passages.position, passages.page FROM passages
+JOIN documents ON documents.id = passages.document_id AND documents.tenant_id = $1
+    AND documents.visibility = 'organisation'
+WHERE passages.tenant_id = $1 ORDER BY passages.id LIMIT $2;

@@ -106,6 +106,9 @@ class StoredDocuments:
         rows = await self._database.all("searchable_passages", tenant_id, passage_ids, limit, user_id)
         return [_found_passage(row) for row in rows]
 
+    async def sample(self, tenant_id: UUID, limit: int) -> Sequence[Passage]:
+        return [_passage(row) for row in await self._database.all("sample_passages", tenant_id, limit)]
+
     async def _changed(self, query: str, document: Document, *values: object) -> bool:
         return await self._database.one(query, document.tenant_id, document.id, *values) is not None
 
@@ -223,5 +226,8 @@ def _upload(row: asyncpg.Record) -> Upload:
 
 
 def _found_passage(row: asyncpg.Record) -> FoundPassage:
-    passage = Passage(row["position"], row["text"], row["page"], tuple(row["headings"]))
-    return FoundPassage(row["id"], row["document_id"], row["filename"], passage)
+    return FoundPassage(row["id"], row["document_id"], row["filename"], _passage(row))
+
+
+def _passage(row: asyncpg.Record) -> Passage:
+    return Passage(row["position"], row["text"], row["page"], tuple(row["headings"]))

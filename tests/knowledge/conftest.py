@@ -19,6 +19,7 @@ from services.knowledge.indexing import Indexing
 from services.knowledge.search import Search
 from services.knowledge.store import StoredDocuments, StoredUploads
 from services.knowledge.upload import Quota, Reception
+from services.knowledge.vocabulary import Vocabulary
 from services.knowledge.watch import Changes, Watch
 from services.shared.postgres.database import Database
 from services.shared.postgres.listener import Listener
@@ -120,7 +121,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
 async def served(serve_locally: ServeLocally, signer: Signer) -> AsyncIterator[Served]:
     changes = FakeChanges()
     record, originals, index, embedding = FakeRecord(changes), FakeOriginals(), FakeIndex(), FakeEmbedding()
-    search, watch = Search(embedding, index, record), Watch(record, changes)
+    search, watch = Search(embedding, index, Vocabulary(record), record), Watch(record, changes)
     handler = KnowledgeService(record, Reception(record, originals), search, watch)
     events = DocumentEvents(Indexing(record, originals, FakeExtraction(), embedding, index))
     async with serve_locally(partial(add_KnowledgeServiceServicer_to_server, handler)) as channel:

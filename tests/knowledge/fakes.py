@@ -2,8 +2,9 @@
 
 import asyncio
 import hashlib
+import operator
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ from services.knowledge.document import (
     Visibility,
 )
 from services.knowledge.indexing import Extracted, Unreadable
+from services.knowledge.lexical import SparseVector, passage_vector
 from services.knowledge.passages import Block, Passage, cut, passage_id
 from services.knowledge.search import FoundPassage, Vector
 from services.knowledge.upload import Duplicate, Full, Quota, Upload
@@ -157,6 +159,14 @@ class FakeRecord:
         taken = uploads + stored
         is_full = len(taken) >= self.quota.documents or sum(taken) + file.size_bytes > self.quota.size_bytes
         return Full(self.quota) if is_full else None
+
+    async def sample(self, tenant_id: UUID, limit: int) -> Sequence[Passage]:
+        shared = (
+            found
+            for found in self._documents.values()
+            if found.tenant_id == tenant_id and found.file.visibility is Visibility.ORGANISATION
+        )
+        return [passage for found in shared for passage in self._passages[found.id].values()][:limit]
 
     async def find_uploaded(self, member: Member, document_id: UUID) -> Document | None:
         return next((found for found in self._own(member) if found.id == document_id), None)
@@ -322,7 +332,7 @@ def vector_of(text: str) -> list[float]:
 
 
 class FakeIndex:
-    """Implements both ports of the index: the passages that share most words."""
+    """Implements both ports of the index: exact."""
 
     def __init__(self) -> None:
         self.rows: dict[UUID, tuple[UUID, UUID, str]] = {}
@@ -339,13 +349,23 @@ class FakeIndex:
         self._check()
         self.rows = {key: row for key, row in self.rows.items() if row[:2] != (tenant_id, document_id)}
 
-    async def search(self, tenant_id: UUID, text: str, vector: Vector, limit: int) -> Sequence[UUID]:
+    async def nearest(self, tenant_id: UUID, vector: Vector, limit: int) -> Mapping[UUID, float]:
         self._check()
-        self.searches.append((tenant_id, text))
-        words = set(text.lower().split())
-        own = [(key, row[2]) for key, row in self.rows.items() if row[0] == tenant_id]
-        own.sort(key=lambda row: -len(words & set(row[1].lower().strip(".").split())))
-        return [key for key, _ in own[:limit]]
+        self.searches.append((tenant_id, "dense"))
+        return self._best(tenant_id, lambda text: sum(map(operator.mul, vector, vector_of(text))), limit)
+
+    async def sharing(self, tenant_id: UUID, terms: SparseVector, limit: int) -> Mapping[UUID, float]:
+        self._check()
+        self.searches.append((tenant_id, "sparse"))
+
+        def product(text: str) -> float:
+            return sum(weight * terms.get(key, 0.0) for key, weight in passage_vector(text).items())
+
+        return {key: score for key, score in self._best(tenant_id, product, limit).items() if score}
+
+    def _best(self, tenant_id: UUID, score: Callable[[str], float], limit: int) -> Mapping[UUID, float]:
+        scores = [(key, score(text)) for key, (owner, _, text) in self.rows.items() if owner == tenant_id]
+        return dict(sorted(scores, key=lambda row: -row[1])[:limit])
 
     def _check(self) -> None:
         if self.down:

@@ -10,6 +10,7 @@ import pytest
 from services.knowledge.document import Document, DocumentState, Member
 from services.knowledge.indexing import BATCH, Indexing
 from services.knowledge.search import Search
+from services.knowledge.vocabulary import Vocabulary
 from services.shared.errors import Reason, Unavailable
 from tests.knowledge.conftest import a_file, a_member, uploader
 from tests.knowledge.fakes import FakeEmbedding, FakeExtraction, FakeIndex, FakeOriginals, FakeRecord
@@ -26,7 +27,7 @@ class Mesh:
 
     def __post_init__(self) -> None:
         self.indexing = Indexing(self.record, self.originals, FakeExtraction(), self.embedding, self.found)
-        self.search = Search(self.embedding, self.found, self.record)
+        self.search = Search(self.embedding, self.found, Vocabulary(self.record), self.record)
 
     async def upload(self, *lines: str, member: Member | None = None) -> Document:
         member, content = member or a_member(), "\n".join(lines).encode()
@@ -162,7 +163,7 @@ async def test_search_asks_each_part_once(mesh: Mesh) -> None:
     mesh.embedding.calls.clear()
     assert len(await mesh.search(document.tenant_id, " cats\u200b ", 1)) == 1
     assert mesh.embedding.calls == [1]
-    assert mesh.found.searches == [(document.tenant_id, "cats")]
+    assert mesh.found.searches == [(document.tenant_id, "dense"), (document.tenant_id, "sparse")]
 
 
 async def test_search_for_nothing_that_can_be_seen_finds_nothing(mesh: Mesh) -> None:

@@ -105,6 +105,15 @@ async def test_passages_are_found_when_their_document_is_indexed(record: Record)
     assert await record.events(document.id) == ["DocumentUploaded", "DocumentIndexed"]
 
 
+async def test_a_sample_is_of_the_organisation_alone(record: Record) -> None:
+    document = await indexing(record)
+    await record.documents.add_passages(document, PASSAGES)
+    sample = await record.documents.sample(document.tenant_id, 10)
+    assert sorted(sample, key=lambda passage: passage.position) == PASSAGES
+    assert len(await record.documents.sample(document.tenant_id, 2)) == 2
+    assert await record.documents.sample(uuid4(), 10) == []
+
+
 async def test_indexing_again_from_the_start_doubles_nothing(record: Record) -> None:
     document = await indexing(record)
     await record.documents.add_passages(document, PASSAGES)

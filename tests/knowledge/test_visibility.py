@@ -50,6 +50,7 @@ async def test_a_private_document_exists_for_its_uploader_alone(record: Record) 
                 await work
             assert refused.value.reason is Reason.DOCUMENT_NOT_FOUND
     assert await record.documents.searchable(document.tenant_id, passages, 10) == []
+    assert await record.documents.sample(document.tenant_id, 10) == []
     me = uploader(document)
     assert await record.documents.find_visible(me, document.id)
     assert await record.documents.collections(me, None, 10) == [Collection("plans", 1)]
