@@ -52,7 +52,9 @@ class Library:
         self._member = a_member()
 
     async def hold(self, *texts: str, visibility: Visibility = Visibility.ORGANISATION) -> Document:
-        document = await self._record.add_document(self._member, uuid4(), a_file(visibility=visibility, allow_duplicate=True))
+        document = await self._record.add_document(
+            self._member, uuid4(), a_file(visibility=visibility, allow_duplicate=True)
+        )
         begun = await self._record.begin_indexing(document.tenant_id, document.id)
         assert begun
         passages = [Passage(position, text) for position, text in enumerate(texts)]
