@@ -3,6 +3,7 @@
 import asyncio
 
 from bench import (
+    extraction,
     first_token,
     idle_readers,
     lone_stream,
@@ -18,6 +19,7 @@ from bench.mesh import machine, running_mesh
 if __name__ == "__main__":  # the clients' processes import this module too
     print(machine())
     startup.main()
+    extraction.main()
     with running_mesh("--chat-models=echo", environment=turns.MANY_READERS) as mesh:
         asyncio.run(first_token.measure(mesh))
         lone_stream.measure(mesh)

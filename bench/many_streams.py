@@ -60,6 +60,7 @@ async def _stream_all(mesh: RunningMesh, load: Load, direct: bool) -> Seen:
     async with AsyncExitStack() as kept:
         opening = [triton.channel(mesh) if direct else mesh.edge_channel() for _ in range(_CHANNELS)]
         channels = [await kept.enter_async_context(channel) for channel in opening]
+        await asyncio.gather(*(channel.channel_ready() for channel in channels))
         people = [] if direct else await turns.people(channels[0], load.streams)
         asking = [] if direct else [people[number % len(people)] for number in range(load.streams)]
         conversations = [await turns.conversation(channels[0], metadata) for metadata in asking]

@@ -2,7 +2,8 @@
 
 An event costs a replica the same whether it holds one word or ten, so the number of turns sets the interval: each gets
 its share of the events that one process can pass on. The model is asked for it when it starts to speak; what a model
-says more often, because it began in quieter times, is gathered before the log.
+says more often, because it began in quieter times, is gathered before the log. Words go on in common ticks, so an
+interval is a number of them: else a gap would be a tick longer than another.
 
 Knobs: `events_per_s` leaves a processor about half free (docs/profile.md); words that come less often than every
 `longest_s` look like jerks to a person.
@@ -10,7 +11,7 @@ Knobs: `events_per_s` leaves a processor about half free (docs/profile.md); word
 
 from dataclasses import dataclass
 
-_SHORTEST_S = 0.02  # nobody sees less, and a shorter interval gathers next to nothing
+TICK_S = 0.02  # nobody sees less, and a shorter interval gathers next to nothing
 
 
 @dataclass(frozen=True)
@@ -23,4 +24,4 @@ class Pace:
     def interval_s(self, turns: int) -> float:
         """Seconds, for so many turns in this process; 0: each word at once."""
         interval_s = min(turns / self.events_per_s, self.longest_s)
-        return interval_s if interval_s >= _SHORTEST_S else 0.0
+        return round(interval_s / TICK_S) * TICK_S if interval_s >= TICK_S else 0.0

@@ -41,7 +41,7 @@ class Settings(ServingSettings):
     # How many events of words this replica passes on before turns gather their words.
     events_per_s: float = 800.0
     # The longest that words are gathered.
-    longest_interval_s: float = 0.125
+    longest_interval_s: float = 0.12
     # For how long the other replicas believe that this one is alive.
     lease_s: float = 1.2
     # How often the lease is renewed and orphaned turns are looked for.

@@ -9,10 +9,10 @@ import asyncio
 import math
 from collections.abc import Iterator
 
+from services.chat.pace import TICK_S
 from services.chat.turn import MAX_ANSWER_CHARACTERS, FinishReason, Usage
 
 MAX_DELTA_BYTES = 4000
-TICK_S = 0.02  # under load, the words of many turns go on together, which saves most of the waking up
 
 
 class Words:

@@ -17,7 +17,7 @@ from services.knowledge.settings import Settings
 from services.knowledge.storage import StoredOriginals
 from services.knowledge.store import StoredDocuments, StoredUploads
 from services.knowledge.sweep import sweep
-from services.knowledge.upload import Reception
+from services.knowledge.upload import Quota, Reception
 from services.knowledge.vocabulary import Vocabulary
 from services.knowledge.watch import Watch
 from services.shared.background import background
@@ -39,7 +39,8 @@ def wire() -> Service:
     relay = Relay(database, listener, bus)
     originals, index = StoredOriginals(settings), PassageIndex(settings.milvus_url)
     embedding = EmbeddingModel(settings.triton_address, settings.embedding_model, settings)
-    documents, uploads = StoredDocuments(database), StoredUploads(database)
+    quota = Quota(settings.quota_documents, settings.quota_bytes)
+    documents, uploads = StoredDocuments(database), StoredUploads(database, quota)
     events = DocumentEvents(Indexing(documents, originals, _extraction(settings), embedding, index))
     workers = settings.indexing_workers
     indexing = Consumer(bus, "knowledge-indexing", events.index, events.give_up_indexing, parallel=workers)

@@ -18,10 +18,14 @@ from parley.knowledge.v1.knowledge_service_pb2 import (
     FinishUploadResponse,
     GetDocumentRequest,
     GetDocumentResponse,
+    ListCollectionsRequest,
+    ListCollectionsResponse,
     ListDocumentsRequest,
     ListDocumentsResponse,
     SearchRequest,
     SearchResponse,
+    UpdateDocumentRequest,
+    UpdateDocumentResponse,
     UploadDocumentRequest,
     UploadDocumentResponse,
     WatchDocumentRequest,
@@ -75,19 +79,33 @@ class KnowledgeService(KnowledgeServiceServicer):
         return FinishUploadResponse(document=wire.document(finished))
 
     async def GetDocument(self, request: GetDocumentRequest, context: Context) -> GetDocumentResponse:
-        tenant_id, document_id = caller_of(context).tenant_id, UUID(request.document_id)
-        found = await document.get(self._documents, tenant_id, document_id)
+        found = await document.get(self._documents, _member(context), UUID(request.document_id))
         return GetDocumentResponse(document=wire.document(found))
 
     async def ListDocuments(self, request: ListDocumentsRequest, context: Context) -> ListDocumentsResponse:
         size = request.page_size or DEFAULT_SIZE
         before = wire.before(request.page_token)
-        found = await self._documents.newest(caller_of(context).tenant_id, before, size + 1)
+        collection = request.collection if request.HasField("collection") else None
+        found = await self._documents.newest(_member(context), before, size + 1, collection)
         page = found[:size]
         return ListDocumentsResponse(
             documents=map(wire.document, page),
             next_page_token=wire.older_token(page[-1]) if len(found) > size else "",
         )
+
+    async def ListCollections(self, request: ListCollectionsRequest, context: Context) -> ListCollectionsResponse:
+        size = request.page_size or DEFAULT_SIZE
+        found = await self._documents.collections(_member(context), wire.after(request.page_token), size + 1)
+        page = found[:size]
+        return ListCollectionsResponse(
+            collections=map(wire.collection, page),
+            next_page_token=wire.after_token(page[-1]) if len(found) > size else "",
+        )
+
+    async def UpdateDocument(self, request: UpdateDocumentRequest, context: Context) -> UpdateDocumentResponse:
+        member, document_id = _member(context), UUID(request.document.id)
+        updated = await document.update(self._documents, member, document_id, wire.change(request))
+        return UpdateDocumentResponse(document=wire.document(updated))
 
     async def DeleteDocument(self, request: DeleteDocumentRequest, context: Context) -> DeleteDocumentResponse:
         await document.delete(self._documents, _member(context), UUID(request.document_id))
@@ -96,13 +114,13 @@ class KnowledgeService(KnowledgeServiceServicer):
     async def WatchDocument(
         self, request: WatchDocumentRequest, context: Context
     ) -> AsyncIterator[WatchDocumentResponse]:
-        caller, document_id = caller_of(context), UUID(request.document_id)
-        async for found in self._watch(caller.tenant_id, document_id, caller.expires_at_s):
+        member, expires_at_s = _member(context), caller_of(context).expires_at_s
+        async for found in self._watch(member, UUID(request.document_id), expires_at_s):
             yield WatchDocumentResponse(document=wire.document(found))
 
     async def Search(self, request: SearchRequest, context: Context) -> SearchResponse:
-        tenant_id, limit = caller_of(context).tenant_id, request.limit or _DEFAULT_PASSAGES
-        found = await self._search(tenant_id, request.query, limit)
+        caller, limit = caller_of(context), request.limit or _DEFAULT_PASSAGES
+        found = await self._search(caller.tenant_id, request.query, limit, caller.user_id)
         return SearchResponse(passages=map(wire.passage, found))
 
 

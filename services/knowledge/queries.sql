@@ -1,58 +1,141 @@
 -- The statements of the knowledge service. Each change of a document wakes its watchers: pg_notify with its id.
 
 -- name: find_document
+-- For indexing, which nobody sees.
 SELECT * FROM documents WHERE tenant_id = $1 AND id = $2;
+
+-- name: find_visible_document
+SELECT * FROM documents WHERE tenant_id = $1 AND (visibility = 'organisation' OR user_id = $2) AND id = $3;
 
 -- name: newest_documents
 SELECT * FROM documents
-WHERE tenant_id = $1 AND ($2::timestamptz IS NULL OR (create_time, id) < ($2, $3::uuid))
-ORDER BY create_time DESC, id DESC LIMIT $4;
+WHERE tenant_id = $1 AND (visibility = 'organisation' OR user_id = $2)
+AND ($3::timestamptz IS NULL OR (create_time, id) < ($3, $4::uuid))
+AND ($6::text IS NULL OR collection COLLATE "C" = $6)
+ORDER BY create_time DESC, id DESC LIMIT $5;
+
+-- name: collections
+SELECT collection COLLATE "C" AS name, count(*) AS documents FROM documents
+WHERE tenant_id = $1 AND (visibility = 'organisation' OR user_id = $2)
+AND ($3::text IS NULL OR collection COLLATE "C" > $3)
+GROUP BY 1 ORDER BY 1 LIMIT $4;
+
+-- name: update_document
+WITH updated AS (
+    UPDATE documents SET
+        collection = coalesce($4, collection),
+        visibility = coalesce($5, visibility),
+        sole = sole AND visibility = coalesce($5, visibility)
+    WHERE tenant_id = $1 AND user_id = $2 AND id = $3 RETURNING *
+), event AS (
+    INSERT INTO outbox (event_type, tenant_id, aggregate_id, payload)
+    SELECT 'parley.knowledge.v1.DocumentUpdated', tenant_id, id, $6 FROM updated
+), notified AS (
+    SELECT pg_notify('knowledge', id::text) FROM updated
+)
+SELECT updated.* FROM updated, notified;
 
 -- name: delete_document
 WITH deleted AS (
-    DELETE FROM documents WHERE tenant_id = $1 AND id = $2 RETURNING tenant_id, id
+    DELETE FROM documents WHERE tenant_id = $1 AND (visibility = 'organisation' OR user_id = $2) AND id = $3
+    RETURNING tenant_id, id, size_bytes
 ), event AS (
     INSERT INTO outbox (event_type, tenant_id, aggregate_id, payload)
-    SELECT 'parley.knowledge.v1.DocumentDeleted', tenant_id, id, $3 FROM deleted
+    SELECT 'parley.knowledge.v1.DocumentDeleted', tenant_id, id, $4 FROM deleted
+), counted AS (
+    UPDATE usage SET documents = usage.documents - 1, bytes = usage.bytes - deleted.size_bytes
+    FROM deleted WHERE usage.tenant_id = deleted.tenant_id
 )
 SELECT pg_notify('knowledge', id::text) FROM deleted;
-
--- name: find_document_by_request
-SELECT * FROM documents WHERE tenant_id = $1 AND user_id = $2 AND request_id = $3;
 
 -- name: find_uploaded_document
 SELECT * FROM documents WHERE tenant_id = $1 AND user_id = $2 AND id = $3;
 
+-- name: expect_document
+-- What an upload would meet before its bytes come: its own first try, a document of its content, an organisation that
+-- is full.
+WITH known AS (
+    SELECT user_id = $2 AND request_id = $3 AS is_first, documents.* FROM documents
+    WHERE tenant_id = $1 AND (
+        (user_id = $2 AND request_id = $3)
+        OR (NOT $5 AND sha256 = $4 AND state <> 'failed' AND (visibility = 'organisation' OR user_id = $2))
+    )
+    ORDER BY is_first DESC, create_time LIMIT 1
+), quota AS (
+    SELECT EXISTS (
+        SELECT FROM usage WHERE tenant_id = $1 AND (documents >= $7::bigint OR bytes + $6::bigint > $8::bigint)
+    ) OR $7 < 1 OR $6 > $8 AS is_full
+)
+SELECT quota.is_full, known.* FROM quota LEFT JOIN known ON true;
+
 -- name: add_document
--- The no-op update returns the row of the first request; its xmax is then set, and there is no second event.
-WITH added AS (
-    INSERT INTO documents (tenant_id, user_id, request_id, id, filename, size_bytes, sha256)
-    VALUES ($1, $2, $3, $4, $5, $6, $7)
-    ON CONFLICT (tenant_id, user_id, request_id) DO UPDATE SET request_id = EXCLUDED.request_id
-    RETURNING *, xmax = 0 AS is_new
+-- No row when the organisation is full. Of two that add the same at once, the second one breaks a unique index and is
+-- sent again. An upload in chunks was counted when it began.
+WITH known AS (
+    SELECT user_id = $2 AND request_id = $3 AS is_first, documents.* FROM documents
+    WHERE tenant_id = $1 AND (
+        (user_id = $2 AND request_id = $3)
+        OR (NOT $10 AND sha256 = $7 AND state <> 'failed' AND (visibility = 'organisation' OR user_id = $2))
+    )
+    ORDER BY is_first DESC, create_time LIMIT 1
 ), ended AS (
-    DELETE FROM uploads WHERE tenant_id = $1 AND user_id = $2 AND id = $4
+    DELETE FROM uploads
+    WHERE tenant_id = $1 AND user_id = $2 AND id = $4 AND NOT EXISTS (SELECT FROM known) RETURNING tenant_id
+), counted AS (
+    INSERT INTO usage (tenant_id, documents, bytes)
+    SELECT $1::uuid, 1, $6::bigint
+    WHERE NOT EXISTS (SELECT FROM known) AND NOT EXISTS (SELECT FROM ended) AND $11::bigint >= 1 AND $6 <= $12::bigint
+    ON CONFLICT (tenant_id) DO UPDATE SET documents = usage.documents + 1, bytes = usage.bytes + EXCLUDED.bytes
+    WHERE usage.documents < $11 AND usage.bytes + EXCLUDED.bytes <= $12::bigint
+    RETURNING tenant_id
+), added AS (
+    INSERT INTO documents
+        (tenant_id, user_id, request_id, id, filename, size_bytes, sha256, collection, visibility, sole)
+    SELECT place.tenant_id, $2, $3, $4, $5, $6, $7, $8, $9, NOT $10
+    FROM (SELECT tenant_id FROM ended UNION ALL SELECT tenant_id FROM counted) AS place
+    RETURNING true AS is_first, documents.*
 ), event AS (
     INSERT INTO outbox (event_type, tenant_id, aggregate_id, payload)
-    SELECT 'parley.knowledge.v1.DocumentUploaded', tenant_id, id, $8 FROM added WHERE is_new
+    SELECT 'parley.knowledge.v1.DocumentUploaded', tenant_id, id, $13 FROM added
 )
-SELECT * FROM added;
+SELECT * FROM known UNION ALL SELECT * FROM added;
 
 -- name: begin_upload
-WITH document AS (
-    SELECT id, request_id, filename, size_bytes, sha256, size_bytes AS received_bytes, true AS finished
-    FROM documents WHERE tenant_id = $1 AND user_id = $2 AND request_id = $3
-), upload AS (
-    INSERT INTO uploads (tenant_id, user_id, request_id, id, filename, size_bytes, sha256)
-    SELECT $1, $2, $3, $4, $5, $6, $7 WHERE NOT EXISTS (SELECT FROM document)
-    ON CONFLICT (tenant_id, user_id, request_id) DO UPDATE SET request_id = EXCLUDED.request_id
-    RETURNING id, request_id, filename, size_bytes, sha256, received_bytes, false AS finished
+-- As add_document.
+WITH known AS (
+    SELECT user_id = $2 AND request_id = $3 AS is_first, documents.* FROM documents
+    WHERE tenant_id = $1 AND (
+        (user_id = $2 AND request_id = $3)
+        OR (NOT $10 AND sha256 = $7 AND state <> 'failed' AND (visibility = 'organisation' OR user_id = $2))
+    )
+    ORDER BY is_first DESC, create_time LIMIT 1
+), begun AS (
+    SELECT * FROM uploads WHERE tenant_id = $1 AND user_id = $2 AND request_id = $3
+), counted AS (
+    INSERT INTO usage (tenant_id, documents, bytes)
+    SELECT $1::uuid, 1, $6::bigint
+    WHERE NOT EXISTS (SELECT FROM known) AND NOT EXISTS (SELECT FROM begun) AND $11::bigint >= 1 AND $6 <= $12::bigint
+    ON CONFLICT (tenant_id) DO UPDATE SET documents = usage.documents + 1, bytes = usage.bytes + EXCLUDED.bytes
+    WHERE usage.documents < $11 AND usage.bytes + EXCLUDED.bytes <= $12::bigint
+    RETURNING tenant_id
+), added AS (
+    INSERT INTO uploads
+        (tenant_id, user_id, request_id, id, filename, size_bytes, sha256, collection, visibility, allow_duplicate)
+    SELECT tenant_id, $2, $3, $4, $5, $6, $7, $8, $9, $10 FROM counted
+    RETURNING *
 )
-SELECT * FROM document UNION ALL SELECT * FROM upload;
+SELECT is_first, id, request_id, filename, size_bytes, sha256, collection, visibility, false AS allow_duplicate,
+    size_bytes AS received_bytes, true AS finished
+FROM known
+UNION ALL
+SELECT true, id, request_id, filename, size_bytes, sha256, collection, visibility, allow_duplicate,
+    received_bytes, false
+FROM (SELECT * FROM begun UNION ALL SELECT * FROM added) AS upload
+WHERE NOT EXISTS (SELECT FROM known WHERE is_first)
+ORDER BY finished LIMIT 1;
 
 -- name: find_upload
-SELECT id, request_id, filename, size_bytes, sha256, received_bytes, false AS finished
-FROM uploads WHERE tenant_id = $1 AND user_id = $2 AND id = $3;
+SELECT *, false AS finished FROM uploads WHERE tenant_id = $1 AND user_id = $2 AND id = $3;
 
 -- name: advance_upload
 UPDATE uploads SET received_bytes = $4 + $5
@@ -60,11 +143,21 @@ WHERE tenant_id = $1 AND user_id = $2 AND id = $3 AND received_bytes = $4
 RETURNING id;
 
 -- name: drop_upload
-DELETE FROM uploads WHERE tenant_id = $1 AND user_id = $2 AND id = $3;
+WITH dropped AS (
+    DELETE FROM uploads WHERE tenant_id = $1 AND user_id = $2 AND id = $3 RETURNING tenant_id, size_bytes
+)
+UPDATE usage SET documents = usage.documents - 1, bytes = usage.bytes - dropped.size_bytes
+FROM dropped WHERE usage.tenant_id = dropped.tenant_id;
 
 -- name: drop_uploads_older_than
 -- Housekeeping for all organisations.
-DELETE FROM uploads WHERE create_time < now() - make_interval(secs => $1) RETURNING tenant_id, id;
+WITH dropped AS (
+    DELETE FROM uploads WHERE create_time < now() - make_interval(secs => $1) RETURNING tenant_id, size_bytes
+), gone AS (
+    SELECT tenant_id, count(*) AS documents, sum(size_bytes) AS bytes FROM dropped GROUP BY tenant_id
+)
+UPDATE usage SET documents = usage.documents - gone.documents, bytes = usage.bytes - gone.bytes
+FROM gone WHERE usage.tenant_id = gone.tenant_id;
 
 -- name: begin_indexing
 WITH begun AS (
@@ -110,7 +203,7 @@ SELECT pg_notify('knowledge', id::text) FROM completed;
 
 -- name: fail_indexing
 WITH failed AS (
-    UPDATE documents SET state = 'failed', failure_reason = $3, failure_message = $4, passages_indexed = 0
+    UPDATE documents SET state = 'failed', failure_reason = $3, failure_message = $4, passages_indexed = 0, sole = false
     WHERE tenant_id = $1 AND id = $2 AND state IN ('queued', 'indexing') RETURNING tenant_id, id
 ), dropped AS (
     DELETE FROM passages USING failed WHERE passages.tenant_id = $1 AND passages.document_id = failed.id
@@ -125,8 +218,13 @@ SELECT passages.*, documents.filename
 FROM unnest($2::uuid[]) WITH ORDINALITY AS hit (id, rank)
 JOIN passages ON passages.id = hit.id AND passages.tenant_id = $1
 JOIN documents ON documents.id = passages.document_id AND documents.tenant_id = $1 AND documents.state = 'indexed'
+    AND (documents.visibility = 'organisation' OR documents.user_id = $4)
 ORDER BY hit.rank LIMIT $3;
 
 -- name: sample_passages
--- The ids are as good as random: they are hashes of document and position.
-SELECT headings, text, position, page FROM passages WHERE tenant_id = $1 ORDER BY id LIMIT $2;
+-- The ids are as good as random: they are hashes of document and position. How rare a term is must tell nobody what
+-- stands in a colleague's private document.
+SELECT passages.headings, passages.text, passages.position, passages.page FROM passages
+JOIN documents ON documents.id = passages.document_id AND documents.tenant_id = $1
+    AND documents.visibility = 'organisation'
+WHERE passages.tenant_id = $1 ORDER BY passages.id LIMIT $2;

@@ -65,8 +65,13 @@ class Rarities(Protocol):
 class Passages(Protocol):
     """The record of the passages."""
 
-    async def searchable(self, tenant_id: UUID, passage_ids: Sequence[UUID], limit: int) -> Sequence[FoundPassage]:
-        """Those of the organisation's passages whose document is indexed, in the order asked, at most `limit`."""
+    async def searchable(
+        self, tenant_id: UUID, passage_ids: Sequence[UUID], limit: int, user_id: UUID | None = None
+    ) -> Sequence[FoundPassage]:
+        """Those of the organisation's passages whose document is indexed, in the order asked, at most `limit`.
+
+        Those of private documents only for their uploader `user_id`.
+        """
 
 
 class Search:
@@ -78,7 +83,9 @@ class Search:
         self._rarities = rarities
         self._passages = passages
 
-    async def __call__(self, tenant_id: UUID, query: str, limit: int) -> Sequence[FoundPassage]:
+    async def __call__(
+        self, tenant_id: UUID, query: str, limit: int, user_id: UUID | None = None
+    ) -> Sequence[FoundPassage]:
         """At most `limit` passages, best first; none for a query without a character to see. Raises Unavailable."""
         if not (text := seen(query)):
             return []
@@ -88,7 +95,7 @@ class Search:
             self._sharing(tenant_id, text, asked),
         )
         passage_ids = fused(near, sharing, lexical_weight(text))
-        found = await self._passages.searchable(tenant_id, passage_ids, limit * _READ_PER_WANTED)
+        found = await self._passages.searchable(tenant_id, passage_ids, limit * _READ_PER_WANTED, user_id)
         return varied(found, limit)
 
     async def _near(self, tenant_id: UUID, text: str, limit: int) -> Mapping[UUID, float]:

@@ -21,6 +21,9 @@ class Settings(ServingSettings):
     s3_region: str = "local"
     s3_access_key_file: Path
     s3_secret_key_file: Path
+    # What one organisation may have; unfinished uploads count.
+    quota_documents: int = 100_000
+    quota_bytes: int = 100 * 1024 * 1024 * 1024
     # Documents that one process indexes at a time.
     indexing_workers: int = 2
     # What reading one document may cost: address space, processor time and time on the clock.

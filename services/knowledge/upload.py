@@ -14,15 +14,16 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import IO, Protocol
+from typing import IO, Protocol, TypeVar
 from uuid import UUID, uuid4
 
 from services.knowledge.document import Document, File, Member
-from services.shared.errors import AlreadyExists, Invalid, NotFound, Reason, Unavailable, WrongState
+from services.shared.errors import AlreadyExists, Exhausted, Invalid, NotFound, Reason, Unavailable, WrongState
 
 MAX_BYTES = 32 * 1024 * 1024
 UPLOAD_LIVES_S = 24 * 3600
 _IN_MEMORY_BYTES = 1024 * 1024
+Taken = TypeVar("Taken", "Document", "Upload")
 
 
 @dataclass(frozen=True)
@@ -35,19 +36,43 @@ class Upload:
     finished: bool = False
 
 
+@dataclass(frozen=True)
+class Quota:
+    """What one organisation may have, documents and unfinished uploads together."""
+
+    documents: int = 100_000
+    size_bytes: int = 100 * 2**30
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """The member sees a document of the same content, and did not ask for another one."""
+
+    document_id: UUID
+
+
+@dataclass(frozen=True)
+class Full:
+    """The organisation has no place left for the file."""
+
+    quota: Quota
+
+
 class Uploads(Protocol):
     """The record of documents and unfinished uploads, as far as uploads change it."""
 
-    async def find_by_request(self, member: Member, request_id: UUID) -> Document | None: ...
+    async def expect(self, member: Member, file: File) -> Document | Duplicate | Full | None:
+        """What `add_document` would meet now: the document that the request_id stands for already, or what is in the
+        way."""
 
-    async def add_document(self, member: Member, document_id: UUID, file: File) -> Document:
+    async def add_document(self, member: Member, document_id: UUID, file: File) -> Document | Duplicate | Full:
         """Write the document, end the upload of the same id, and say so to the world; the document that the id or the
         request_id stands for already is returned instead."""
 
     async def find_uploaded(self, member: Member, document_id: UUID) -> Document | None:
         """The member's document."""
 
-    async def begin(self, member: Member, upload_id: UUID, file: File) -> Upload:
+    async def begin(self, member: Member, upload_id: UUID, file: File) -> Upload | Duplicate | Full:
         """A new upload, or what the request_id stands for already."""
 
     async def find_upload(self, member: Member, upload_id: UUID) -> Upload | None: ...
@@ -81,21 +106,18 @@ class Reception:
         self._originals = originals
 
     async def receive(self, member: Member, file: File, chunks: AsyncIterator[bytes]) -> Document:
-        """Store a file that comes in one stream. Raises Invalid, WrongState, AlreadyExists, Unavailable."""
+        """Store a file that comes in one stream. Raises Invalid, WrongState, AlreadyExists, Exhausted, Unavailable."""
         _check_size(file)
-        if known := await self._uploads.find_by_request(member, file.request_id):
-            return _same(known, file)
-        document_id = uuid4()
-        document = await self._store(member, document_id, file, chunks)
-        if document.id != document_id:  # the same request came twice at once, and the other one was first
-            await self._originals.delete(member.tenant_id, document_id)
-        return _same(document, file)
+        if known := await self._uploads.expect(member, file):
+            return _same(_taken(known), file)
+        return _same(await self._store(member, uuid4(), file, chunks), file)
 
     async def begin(self, member: Member, file: File) -> Upload:
-        """Begin an upload in chunks, or find the one begun by the same request. Raises Invalid, AlreadyExists."""
+        """Begin an upload in chunks, or find the one begun by the same request. Raises Invalid, AlreadyExists,
+        Exhausted."""
         _check_size(file)
-        upload = await self._uploads.begin(member, uuid4(), file)
-        if upload.file != file:
+        upload = _taken(await self._uploads.begin(member, uuid4(), file))
+        if not file.is_repeat_of(upload.file):
             raise _reused()
         return upload
 
@@ -117,7 +139,8 @@ class Reception:
         return end_bytes
 
     async def finish(self, member: Member, upload_id: UUID) -> Document:
-        """Make the document of an upload. Raises NotFound, WrongState, Invalid, Unavailable."""
+        """Make the document of an upload. Raises NotFound, WrongState, Invalid, AlreadyExists, Exhausted,
+        Unavailable."""
         if document := await self._uploads.find_uploaded(member, upload_id):
             return document
         upload = await self._get_upload(member, upload_id)
@@ -126,7 +149,7 @@ class Reception:
         chunks = self._originals.chunks(member.tenant_id, upload_id, upload.file.size_bytes)
         try:
             document = await self._store(member, upload_id, upload.file, chunks)
-        except (Invalid, WrongState):  # these bytes will never be the file
+        except (Invalid, WrongState, AlreadyExists):  # these bytes will never be the file, or are it already
             if document := await self._uploads.find_uploaded(member, upload_id):
                 return document  # a second FinishUpload at the same time was first, and took the chunks away
             await self._uploads.drop(member, upload_id)
@@ -142,7 +165,10 @@ class Reception:
     async def _store(self, member: Member, document_id: UUID, file: File, chunks: AsyncIterator[bytes]) -> Document:
         async with _verified(file, chunks) as content:
             await self._originals.put(member.tenant_id, document_id, content)
-        return await self._uploads.add_document(member, document_id, file)
+        added = await self._uploads.add_document(member, document_id, file)
+        if not isinstance(added, Document) or added.id != document_id:  # another one was first, perhaps of this request
+            await self._originals.delete(member.tenant_id, document_id)
+        return _taken(added)
 
     async def _get_upload(self, member: Member, upload_id: UUID) -> Upload:
         upload = await self._uploads.find_upload(member, upload_id)
@@ -181,9 +207,21 @@ def _check_size(file: File) -> None:
 
 
 def _same(document: Document, file: File) -> Document:
-    if document.file != file:
+    if not file.is_repeat_of(document.file):
         raise _reused()
     return document
+
+
+def _taken(answer: Taken | Duplicate | Full) -> Taken:
+    if isinstance(answer, Duplicate):
+        message = "This file is there already: use that document, or allow a duplicate."
+        raise AlreadyExists(Reason.DOCUMENT_DUPLICATE, message, document_id=answer.document_id)
+    if isinstance(answer, Full):
+        quota = answer.quota
+        message = f"An organisation may have {quota.documents:,} documents and {quota.size_bytes:,} bytes: delete some."
+        reason = Reason.KNOWLEDGE_FULL
+        raise Exhausted(reason, message, limit_documents=quota.documents, limit_bytes=quota.size_bytes)
+    return answer
 
 
 def _reused() -> AlreadyExists:

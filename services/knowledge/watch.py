@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 from uuid import UUID
 
-from services.knowledge.document import Document, Documents, get
+from services.knowledge.document import Document, Documents, Member, get
 from services.shared.errors import Reason, Unauthenticated
 
 
@@ -30,16 +30,17 @@ class Watch:
         self._changes = changes
         self._clock_s = clock_s
 
-    async def __call__(self, tenant_id: UUID, document_id: UUID, expires_at_s: float) -> AsyncIterator[Document]:
+    async def __call__(self, member: Member, document_id: UUID, expires_at_s: float) -> AsyncIterator[Document]:
         """The document now and after each change, until it is indexed or failed.
 
-        Raises NotFound, also when the document is deleted meanwhile, and Unauthenticated at `expires_at_s` (Unix time).
+        Raises NotFound, also when the document is deleted or hidden from the member meanwhile, and Unauthenticated at
+        `expires_at_s` (Unix time).
         """
         seen: Document | None = None
         with self._changes.watch(str(document_id)) as changed:
             while True:
                 changed.clear()
-                document = await get(self._documents, tenant_id, document_id)
+                document = await get(self._documents, member, document_id)
                 if document != seen:
                     yield document
                 if document.state.is_final:

@@ -67,6 +67,8 @@ class Reason(StrEnum):
     SEARCH_UNAVAILABLE = auto()
     STORAGE_UNAVAILABLE = auto()
     DOCUMENT_NOT_YOURS = auto()
+    DOCUMENT_DUPLICATE = auto()
+    KNOWLEDGE_FULL = auto()
 
 
 class Refusal(Exception):

@@ -15,6 +15,7 @@ DataDir = Annotated[
 EdgeUrl = Annotated[
     str | None, typer.Option("--edge", envvar="PARLEY_EDGE", help="Address of a mesh elsewhere: https://...")
 ]
+DocumentIds = Annotated[list[str] | None, typer.Option(metavar="ID", help="This document; may be repeated.")]
 Conversation = Annotated[str | None, typer.Option(help="This one. Default: a new one to ask in, the last one else.")]
 
 
@@ -28,7 +29,7 @@ class Verdict(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module to the `parley` command line."""
-    for command in (login, logout, token, ingest, ask, rate):
+    for command in (login, logout, token, ingest, documents, ask, rate):
         app.command()(command)
 
 
@@ -60,13 +61,32 @@ def token(data_dir: DataDir = None, edge: EdgeUrl = None) -> None:
 
 def ingest(
     files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, readable=True, help="Documents.")],
+    collection: Annotated[str, typer.Option(help="The collection to put them in.")] = "",
+    private: Annotated[bool, typer.Option("--private", help="For you alone.")] = False,
     data_dir: DataDir = None,
     edge: EdgeUrl = None,
 ) -> None:
     """Put documents in: done when their passages can be found."""
     from stack.client import ingesting
 
-    _run(ingesting.ingest(_edge(data_dir, edge), files))
+    _run(ingesting.ingest(_edge(data_dir, edge), files, ingesting.Place(collection, private)))
+
+
+def documents(
+    collection: Annotated[str | None, typer.Option(help="Only those of this collection.")] = None,
+    delete: DocumentIds = None,
+    share: DocumentIds = None,
+    unshare: DocumentIds = None,
+    data_dir: DataDir = None,
+    edge: EdgeUrl = None,
+) -> None:
+    """List the documents that you see, newest first; or delete, share or unshare some by their ids."""
+    from stack.client import listing
+
+    where = _edge(data_dir, edge)
+    if delete or share or unshare:
+        _run(listing.change(where, delete or (), share or (), unshare or ()))
+    _run(listing.show(where, collection))
 
 
 def ask(

@@ -81,6 +81,12 @@ def reason_of(error: GRPCError) -> str:
     return next((detail.reason for detail in error.details or () if isinstance(detail, ErrorInfo)), "")
 
 
+def fact_of(error: GRPCError, name: str) -> str:
+    """A fact of a refusal; "" when it carries none of this name."""
+    infos = (detail for detail in error.details or () if isinstance(detail, ErrorInfo))
+    return next((info.metadata[name] for info in infos if name in info.metadata), "")
+
+
 @contextlib.contextmanager
 def refusals_explained() -> Iterator[None]:
     """End the command with one line for a person when the mesh refuses or is not there."""

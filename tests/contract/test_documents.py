@@ -26,5 +26,7 @@ def test_every_service_has_a_page_that_the_readme_points_at(service: str) -> Non
 
 
 def test_decisions_are_short() -> None:
+    """Figures that a decision rests on stand in a table beside it."""
     for path in (PROJECT / "docs" / "decisions").glob("*.md"):
-        assert len(path.read_text().splitlines()) <= 14, path.name
+        lines = [line for line in path.read_text().splitlines() if not line.startswith("|")]
+        assert len(lines) <= 14, path.name

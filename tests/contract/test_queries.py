@@ -20,6 +20,20 @@ _WRITTEN = re.compile(r"\bINTO\s+([a-z_]+)\s*\(([^)]*)\)", re.IGNORECASE)
 _BOUND = re.compile(r"\btenant_id\s*=|USING\s*\(\s*tenant_id\b|\(\s*tenant_id\s*,[^)]*\)\s*(?:=|IN|<|>)", re.IGNORECASE)
 
 
+WITHOUT_MEMBER = {
+    "add_passages": "indexing, which nobody sees",
+    "announce_content": "indexing, which nobody sees",
+    "begin_indexing": "indexing, which nobody sees",
+    "complete_indexing": "indexing, which nobody sees",
+    "fail_indexing": "indexing, which nobody sees",
+    "find_document": "indexing, which nobody sees",
+}
+"""The statements of knowledge that read documents or passages whoever asked."""
+_VISIBLE = re.compile(r"visibility = 'organisation' OR (?:documents\.)?user_id = \$\d")
+_SHARED = re.compile(r"AND documents\.visibility = 'organisation'\s+WHERE\b")
+_OWN = re.compile(r"\bWHERE tenant_id = \$1 AND user_id = \$2 AND ")
+
+
 def tenant_tables(folder: Path) -> set[str]:
     sql = "\n".join(path.read_text() for path in sorted(folder.glob("migrations/*.sql")))
     tables = re.findall(r"CREATE TABLE (?:IF NOT EXISTS )?(\w+) \((.*?)\n\)", sql, re.DOTALL)
@@ -56,6 +70,12 @@ def test_a_statement_that_forgets_the_tenant_is_found(statement: str) -> None:
     assert faults(statement, {"messages"})
 
 
+def test_every_statement_that_answers_a_member_leaves_out_private_documents_of_others() -> None:
+    for name, statement in load_queries(PROJECT / "services" / "knowledge" / "queries.sql").items():
+        if {"documents", "passages"} & set(_READ.findall(statement)) and name not in WITHOUT_MEMBER:
+            assert any(rule.search(statement) for rule in (_VISIBLE, _SHARED, _OWN)), name
+
+
 def test_every_exception_still_exists() -> None:
     known = {f"{path.parent.name}.{name}" for path in FILES for name in load_queries(path)}
-    assert WITHOUT_TENANT.keys() <= known
+    assert WITHOUT_TENANT.keys() | {f"knowledge.{name}" for name in WITHOUT_MEMBER} <= known

@@ -1,5 +1,6 @@
 """gRPC through the edge: plaintext and TLS, health and reflection, and what can't be reached."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from uuid import uuid4
 
@@ -93,6 +94,23 @@ async def test_the_edge_refuses_a_bad_token_with_the_reason_that_services_give(
         )
     assert grpc_refusal(refused.value) == (grpc.StatusCode.UNAUTHENTICATED, reason)
     assert edge.seen.calls == calls
+
+
+async def test_a_token_that_the_edge_knows_expires_all_the_same(
+    channel: grpc.aio.Channel, edge: Edge, signer: Signer
+) -> None:
+    stub, metadata = user_service_pb2_grpc.UserServiceStub(channel), signer.metadata(expires_in_s=2)
+    calls = edge.seen.calls
+
+    async def call_on() -> None:
+        while True:
+            await stub.GetMe(user_service_pb2.GetMeRequest(), metadata=metadata)
+            await asyncio.sleep(0.05)
+
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await asyncio.wait_for(call_on(), 10)
+    assert grpc_refusal(refused.value) == (grpc.StatusCode.UNAUTHENTICATED, "TOKEN_EXPIRED")
+    assert edge.seen.calls > calls + 1
 
 
 async def test_the_record_of_turns_can_not_be_reached(channel: grpc.aio.Channel, signer: Signer) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from uuid import UUID, uuid4
 
@@ -18,7 +18,7 @@ from services.knowledge.handlers import DocumentEvents, KnowledgeService
 from services.knowledge.indexing import Indexing
 from services.knowledge.search import Search
 from services.knowledge.store import StoredDocuments, StoredUploads
-from services.knowledge.upload import Reception
+from services.knowledge.upload import Quota, Reception
 from services.knowledge.vocabulary import Vocabulary
 from services.knowledge.watch import Changes, Watch
 from services.shared.postgres.database import Database
@@ -35,6 +35,8 @@ from tests.knowledge.fakes import (
     FakeRecord,
 )
 from tests.knowledge.serving import Served
+
+QUOTA = Quota(documents=20, size_bytes=1000)
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,8 @@ def a_member(tenant_id: UUID | None = None, role: str = "member") -> Member:
     return Member(tenant_id or uuid4(), uuid4(), role)
 
 
-def a_file(content: bytes = b"Some text.", filename: str = "notes.txt") -> File:
-    return File(uuid4(), filename, len(content), hashlib.sha256(content).hexdigest())
+def a_file(content: bytes = b"Some text.", filename: str = "notes.txt", **described: object) -> File:
+    return File(uuid4(), filename, len(content), hashlib.sha256(content).hexdigest(), **described)
 
 
 async def in_parts(content: bytes, size: int = 7) -> AsyncIterator[bytes]:
@@ -64,14 +66,21 @@ async def in_parts(content: bytes, size: int = 7) -> AsyncIterator[bytes]:
 
 
 async def add(record: "Record", member: Member | None = None, file: File | None = None) -> Document:
-    """A queued document."""
-    return await record.uploads.add_document(member or a_member(), uuid4(), file or a_file())
+    """A queued document; there may be others of the same content."""
+    file = replace(file or a_file(), allow_duplicate=True)
+    document = await record.uploads.add_document(member or a_member(), uuid4(), file)
+    assert isinstance(document, Document)
+    return document
+
+
+def uploader(document: Document) -> Member:
+    return Member(document.tenant_id, document.user_id, "member")
 
 
 @pytest.fixture
 def fake_record() -> Record:
     changes = FakeChanges()
-    fake = FakeRecord(changes)
+    fake = FakeRecord(changes, QUOTA)
 
     async def events(document_id: UUID) -> Events:
         return [event_type for event_type, about in fake.events if about == document_id]
@@ -93,7 +102,7 @@ async def real_record(database_for: Callable[[str], AbstractAsyncContextManager[
             return [row["event_type"].rpartition(".")[2] for row in rows]
 
         async with listener.running():
-            yield Record(StoredDocuments(database), StoredUploads(database), listener, events)
+            yield Record(StoredDocuments(database), StoredUploads(database, QUOTA), listener, events)
 
 
 @pytest.fixture(params=["fake", "postgres"])

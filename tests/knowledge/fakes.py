@@ -3,20 +3,30 @@
 import asyncio
 import hashlib
 import operator
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from typing import IO
 from uuid import UUID
 
-from services.knowledge.document import Document, DocumentState, Failure, File, Member, Progress
+from services.knowledge.document import (
+    Change,
+    Collection,
+    Document,
+    DocumentState,
+    Failure,
+    File,
+    Member,
+    Progress,
+    Visibility,
+)
 from services.knowledge.indexing import Extracted, Unreadable
 from services.knowledge.lexical import SparseVector, passage_vector
 from services.knowledge.passages import Block, Passage, cut, passage_id
 from services.knowledge.search import FoundPassage, Vector
-from services.knowledge.upload import Upload
+from services.knowledge.upload import Duplicate, Full, Quota, Upload
 from services.shared.errors import Reason, Unavailable
 
 
@@ -43,8 +53,9 @@ class FakeChanges:
 class FakeRecord:
     """Implements Documents, IndexedDocuments, Passages and Uploads; `events` are (type, document id)."""
 
-    def __init__(self, changes: FakeChanges | None = None) -> None:
+    def __init__(self, changes: FakeChanges | None = None, quota: Quota | None = None) -> None:
         self._changes = changes or FakeChanges()
+        self.quota = quota or Quota()
         self._documents: dict[UUID, Document] = {}
         self._passages: dict[UUID, dict[int, Passage]] = defaultdict(dict)
         self._uploads: dict[UUID, tuple[Member, Upload]] = {}
@@ -55,13 +66,30 @@ class FakeRecord:
         document = self._documents.get(document_id)
         return document if document and document.tenant_id == tenant_id else None
 
-    async def newest(self, tenant_id: UUID, before: tuple[datetime, UUID] | None, limit: int) -> Sequence[Document]:
-        own = [document for document in self._documents.values() if document.tenant_id == tenant_id]
-        own.sort(key=lambda document: (document.create_time, document.id), reverse=True)
-        return [found for found in own if before is None or (found.create_time, found.id) < before][:limit]
+    async def find_visible(self, member: Member, document_id: UUID) -> Document | None:
+        return next((found for found in self._visible(member) if found.id == document_id), None)
 
-    async def delete(self, document: Document) -> bool:
-        if await self.find(document.tenant_id, document.id) is None:
+    async def newest(
+        self, member: Member, before: tuple[datetime, UUID] | None, limit: int, collection: str | None = None
+    ) -> Sequence[Document]:
+        seen = [found for found in self._visible(member) if collection in (None, found.file.collection)]
+        seen.sort(key=lambda document: (document.create_time, document.id), reverse=True)
+        return [found for found in seen if before is None or (found.create_time, found.id) < before][:limit]
+
+    async def collections(self, member: Member, after: str | None, limit: int) -> Sequence[Collection]:
+        counts = sorted(Counter(found.file.collection for found in self._visible(member)).items())
+        return [Collection(*count) for count in counts if after is None or count[0] > after][:limit]
+
+    async def update(self, member: Member, document_id: UUID, change: Change) -> Document | None:
+        if (document := await self.find_uploaded(member, document_id)) is None:
+            return None
+        changed = {name: value for name, value in asdict(change).items() if value is not None}
+        self._write(replace(document, file=replace(document.file, **changed)))
+        self._say("DocumentUpdated", document_id)
+        return self._documents[document_id]
+
+    async def delete(self, member: Member, document: Document) -> bool:
+        if document.tenant_id != member.tenant_id or await self.find_visible(member, document.id) is None:
             return False
         del self._documents[document.id]
         self._passages.pop(document.id, None)
@@ -104,29 +132,48 @@ class FakeRecord:
         self._write(replace(now, state=DocumentState.FAILED, failure=failure, progress=progress))
         return self._say("DocumentFailed", document.id)
 
-    async def searchable(self, tenant_id: UUID, passage_ids: Sequence[UUID], limit: int) -> Sequence[FoundPassage]:
+    async def searchable(
+        self, tenant_id: UUID, passage_ids: Sequence[UUID], limit: int, user_id: UUID | None = None
+    ) -> Sequence[FoundPassage]:
         known = {
             passage_id(document.id, passage.position): FoundPassage(
                 passage_id(document.id, passage.position), document.id, document.file.filename, passage
             )
             for document in self._documents.values()
-            if document.tenant_id == tenant_id and document.state is DocumentState.INDEXED
+            if document.tenant_id == tenant_id
+            and document.state is DocumentState.INDEXED
+            and (document.file.visibility is Visibility.ORGANISATION or document.user_id == user_id)
             for passage in self._passages[document.id].values()
         }
         return [known[found] for found in passage_ids if found in known][:limit]
 
-    async def sample(self, tenant_id: UUID, limit: int) -> Sequence[Passage]:
-        own = (found for found in self._documents.values() if found.tenant_id == tenant_id)
-        return [passage for found in own for passage in self._passages[found.id].values()][:limit]
+    async def expect(self, member: Member, file: File) -> Document | Duplicate | Full | None:
+        for found in self._own(member):
+            if found.file.request_id == file.request_id:
+                return found
+        for found in self._visible(member):
+            if found.file.sha256 == file.sha256 and not file.allow_duplicate and found.state != DocumentState.FAILED:
+                return Duplicate(found.id)
+        uploads = [upload.file.size_bytes for owner, upload in self._uploads.values() if _same_tenant(owner, member)]
+        stored = [found.file.size_bytes for found in self._documents.values() if _same_tenant(found, member)]
+        taken = uploads + stored
+        is_full = len(taken) >= self.quota.documents or sum(taken) + file.size_bytes > self.quota.size_bytes
+        return Full(self.quota) if is_full else None
 
-    async def find_by_request(self, member: Member, request_id: UUID) -> Document | None:
-        return next((found for found in self._own(member) if found.file.request_id == request_id), None)
+    async def sample(self, tenant_id: UUID, limit: int) -> Sequence[Passage]:
+        shared = (
+            found
+            for found in self._documents.values()
+            if found.tenant_id == tenant_id and found.file.visibility is Visibility.ORGANISATION
+        )
+        return [passage for found in shared for passage in self._passages[found.id].values()][:limit]
 
     async def find_uploaded(self, member: Member, document_id: UUID) -> Document | None:
         return next((found for found in self._own(member) if found.id == document_id), None)
 
-    async def add_document(self, member: Member, document_id: UUID, file: File) -> Document:
-        if known := await self.find_by_request(member, file.request_id):
+    async def add_document(self, member: Member, document_id: UUID, file: File) -> Document | Duplicate | Full:
+        known = await self.expect(member, file)
+        if known and not (isinstance(known, Full) and document_id in self._uploads):
             return known
         self._now += timedelta(seconds=1)
         document = Document(
@@ -137,12 +184,15 @@ class FakeRecord:
         self._say("DocumentUploaded", document_id)
         return document
 
-    async def begin(self, member: Member, upload_id: UUID, file: File) -> Upload:
-        if known := await self.find_by_request(member, file.request_id):
+    async def begin(self, member: Member, upload_id: UUID, file: File) -> Upload | Duplicate | Full:
+        known = await self.expect(member, file)
+        if isinstance(known, Document):
             return Upload(known.id, known.file, known.file.size_bytes, finished=True)
         for owner, upload in self._uploads.values():
             if _is(owner, member) and upload.file.request_id == file.request_id:
                 return upload
+        if known:
+            return known
         self._uploads[upload_id] = (member, Upload(upload_id, file, 0))
         return self._uploads[upload_id][1]
 
@@ -165,6 +215,14 @@ class FakeRecord:
         if age_s <= 0:
             self._uploads.clear()
 
+    def _visible(self, member: Member) -> Iterator[Document]:
+        return (
+            found
+            for found in self._documents.values()
+            if _same_tenant(found, member)
+            and (found.file.visibility is Visibility.ORGANISATION or found.user_id == member.user_id)
+        )
+
     def _own(self, member: Member) -> Iterator[Document]:
         return (found for found in self._documents.values() if _is(member, found))
 
@@ -180,6 +238,10 @@ class FakeRecord:
         self.events.append((event_type, document_id))
         self._changes.wake(str(document_id))
         return True
+
+
+def _same_tenant(one: Member | Document, other: Member | Document) -> bool:
+    return one.tenant_id == other.tenant_id
 
 
 def _is(member: Member, other: Member | Document) -> bool:

@@ -44,9 +44,11 @@ class Served:
     def me(self, **claims: object) -> dict[str, object]:
         return {"metadata": self.signer.metadata(**{"tenant": TENANT, "user": USER} | claims), "timeout": 10}
 
-    async def upload(self, content: bytes = CONTENT, **changed: object) -> Document:
+    async def upload(
+        self, content: bytes = CONTENT, me: dict[str, object] | None = None, **changed: object
+    ) -> Document:
         parts = [announced(content, **changed), *chunks_of(content)]
-        return (await self.stub.UploadDocument(stream(parts), **self.me())).document
+        return (await self.stub.UploadDocument(stream(parts), **me or self.me())).document
 
     async def work_off(self, document: Document) -> None:
         """Do what the consumer of DocumentUploaded does."""

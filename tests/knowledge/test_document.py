@@ -8,7 +8,7 @@ import pytest
 from services.knowledge.document import DocumentState, Failure, Member, delete
 from services.knowledge.watch import Watch
 from services.shared.errors import Forbidden, NotFound, Reason, Unauthenticated
-from tests.knowledge.conftest import Record, a_member, add
+from tests.knowledge.conftest import Record, a_member, add, uploader
 
 NOON_S = 1000.0
 
@@ -45,7 +45,7 @@ def watch(record: Record) -> Watch:
 
 async def test_a_watcher_sees_each_state_to_the_end(record: Record, watch: Watch) -> None:
     document = await add(record)
-    watched = watch(document.tenant_id, document.id, NOON_S + 60)
+    watched = watch(uploader(document), document.id, NOON_S + 60)
     assert (await anext(watched)).state is DocumentState.QUEUED
     await record.documents.begin_indexing(document.tenant_id, document.id)
     assert (await anext(watched)).state is DocumentState.INDEXING
@@ -59,16 +59,16 @@ async def test_a_late_watcher_sees_the_last_state_and_the_end(record: Record, wa
     document = await add(record)
     await record.documents.begin_indexing(document.tenant_id, document.id)
     await record.documents.complete(document, 0)
-    seen = [found.state async for found in watch(document.tenant_id, document.id, NOON_S + 60)]
+    seen = [found.state async for found in watch(uploader(document), document.id, NOON_S + 60)]
     assert seen == [DocumentState.INDEXED]
 
 
 async def test_a_watcher_is_told_of_a_deletion(record: Record, watch: Watch) -> None:
     document = await add(record)
-    watched = watch(document.tenant_id, document.id, NOON_S + 60)
+    watched = watch(uploader(document), document.id, NOON_S + 60)
     await anext(watched)
     following = asyncio.ensure_future(anext(watched))
-    await record.documents.delete(document)
+    await record.documents.delete(uploader(document), document)
     with pytest.raises(NotFound) as refused:
         await following
     assert refused.value.reason is Reason.DOCUMENT_NOT_FOUND
@@ -77,13 +77,13 @@ async def test_a_watcher_is_told_of_a_deletion(record: Record, watch: Watch) -> 
 async def test_another_organisation_can_not_watch(record: Record, watch: Watch) -> None:
     document = await add(record)
     with pytest.raises(NotFound):
-        await anext(watch(uuid4(), document.id, NOON_S + 60))
+        await anext(watch(a_member(), document.id, NOON_S + 60))
 
 
 async def test_a_watch_ends_with_the_sign_in(fake_record: Record) -> None:
     document = await add(fake_record)
     watch = Watch(fake_record.documents, fake_record.changes, clock_s=lambda: NOON_S)
-    watched = watch(document.tenant_id, document.id, NOON_S + 0.01)
+    watched = watch(uploader(document), document.id, NOON_S + 0.01)
     await anext(watched)
     with pytest.raises(Unauthenticated) as refused:
         await anext(watched)

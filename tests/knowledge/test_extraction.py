@@ -149,13 +149,12 @@ async def test_the_name_of_a_format_is_not_believed() -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 8, Reason.UNSUPPORTED_FORMAT),
         (os.urandom(4096), Reason.UNSUPPORTED_FORMAT),
-        (a_zip(readme_txt=b"text"), Reason.UNSUPPORTED_FORMAT),
-        (a_zip(ppt__presentation_xml=b"<p/>"), Reason.UNSUPPORTED_FORMAT),
-        (b"{\\rtf1 text}", Reason.UNSUPPORTED_FORMAT),
-        (b'<?xml version="1.0"?><kml>text</kml>', Reason.UNSUPPORTED_FORMAT),
-        (bytes.fromhex("d0cf11e0a1b11ae1") + bytes(2048), Reason.UNSUPPORTED_FORMAT),
+        (a_zip(data_bin=os.urandom(4096)), Reason.UNSUPPORTED_FORMAT),
+        (a_zip(ppt__presentation_xml=b"<p/>"), Reason.DOCUMENT_CORRUPT),
+        (b"{\\rtf1 }", Reason.DOCUMENT_WITHOUT_TEXT),
+        (b'<?xml version="1.0"?><kml>text', Reason.DOCUMENT_CORRUPT),
+        (bytes.fromhex("d0cf11e0a1b11ae1") + bytes(2048), Reason.DOCUMENT_CORRUPT),
         (
             bytes.fromhex("d0cf11e0a1b11ae1") + "EncryptedPackage".encode("utf-16-le") + bytes(99),
             Reason.DOCUMENT_ENCRYPTED,

@@ -12,7 +12,7 @@ from services.knowledge.indexing import BATCH, Indexing
 from services.knowledge.search import Search
 from services.knowledge.vocabulary import Vocabulary
 from services.shared.errors import Reason, Unavailable
-from tests.knowledge.conftest import a_file, a_member
+from tests.knowledge.conftest import a_file, a_member, uploader
 from tests.knowledge.fakes import FakeEmbedding, FakeExtraction, FakeIndex, FakeOriginals, FakeRecord
 
 
@@ -126,7 +126,7 @@ async def test_a_document_deleted_while_it_is_indexed_leaves_no_orphan(mesh: Mes
     mesh.embedding.gate.clear()
     indexing = asyncio.create_task(mesh.index(document))
     await mesh.embedding.reached.wait()
-    assert await mesh.record.delete(document)
+    assert await mesh.record.delete(uploader(document), document)
     if removed_first:
         await mesh.indexing.remove(document.tenant_id, document.id)
     mesh.embedding.gate.set()
@@ -141,7 +141,7 @@ async def test_a_document_deleted_while_it_is_indexed_leaves_no_orphan(mesh: Mes
 async def test_an_event_of_a_deleted_document_removes_what_a_crash_left(mesh: Mesh) -> None:
     document = await mesh.upload("line")
     await mesh.index(document)
-    await mesh.record.delete(document)
+    await mesh.record.delete(uploader(document), document)
     await mesh.index(document)
     assert mesh.found.rows == {}
 
@@ -150,7 +150,7 @@ async def test_removal_can_be_repeated(mesh: Mesh) -> None:
     document, kept = await mesh.upload("gone"), await mesh.upload("kept")
     await mesh.index(document)
     await mesh.index(kept)
-    await mesh.record.delete(document)
+    await mesh.record.delete(uploader(document), document)
     for _ in range(2):
         await mesh.indexing.remove(document.tenant_id, document.id)
     assert {row[1] for row in mesh.found.rows.values()} == {kept.id}
@@ -182,5 +182,5 @@ async def test_deleted_documents_do_not_use_up_the_places_of_others(mesh: Mesh) 
     gone, kept = await mesh.upload("one plan", "two plan", member=member), await mesh.upload("plan", member=member)
     for document in (gone, kept):
         await mesh.index(document)
-    await mesh.record.delete(gone)
+    await mesh.record.delete(uploader(gone), gone)
     assert [found.document_id for found in await mesh.search(member.tenant_id, "one plan", 1)] == [kept.id]

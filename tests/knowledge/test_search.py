@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.knowledge.document import Document
+from services.knowledge.document import Document, Visibility
 from services.knowledge.index import PassageIndex
 from services.knowledge.indexing import Extracted
 from services.knowledge.passages import Passage
@@ -51,8 +51,10 @@ class Library:
         self._search = Search(self._model, index, Vocabulary(self._record), self._record)
         self._member = a_member()
 
-    async def hold(self, *texts: str) -> Document:
-        document = await self._record.add_document(self._member, uuid4(), a_file())
+    async def hold(self, *texts: str, visibility: Visibility = Visibility.ORGANISATION) -> Document:
+        document = await self._record.add_document(
+            self._member, uuid4(), a_file(visibility=visibility, allow_duplicate=True)
+        )
         begun = await self._record.begin_indexing(document.tenant_id, document.id)
         assert begun
         passages = [Passage(position, text) for position, text in enumerate(texts)]
@@ -62,14 +64,24 @@ class Library:
         await self._record.complete(begun, len(passages))
         return document
 
-    async def find(self, question: str, limit: int = 3, tenant_id: UUID | None = None) -> list[str]:
-        found = await self._search(tenant_id or self._member.tenant_id, question, limit)
+    async def find(
+        self, question: str, limit: int = 3, tenant_id: UUID | None = None, user_id: UUID | None = None
+    ) -> list[str]:
+        user_id = user_id or self._member.user_id
+        found = await self._search(tenant_id or self._member.tenant_id, question, limit, user_id)
         return [passage.passage.text for passage in found]
 
 
 @pytest.fixture
 def library(index: PassageIndex) -> Library:
     return Library(index)
+
+
+async def test_a_private_document_is_found_by_its_uploader_alone(library: Library) -> None:
+    await library.hold("The offer to the other company is two million.", visibility=Visibility.PRIVATE)
+    await library.hold("Lunch is served on the second floor.")
+    assert await library.find("offer to the company", limit=1) == ["The offer to the other company is two million."]
+    assert await library.find("offer to the company", user_id=uuid4()) == ["Lunch is served on the second floor."]
 
 
 HEBREW = (

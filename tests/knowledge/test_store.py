@@ -10,7 +10,7 @@ from services.knowledge.document import Document, DocumentState, Failure, Member
 from services.knowledge.indexing import Extracted
 from services.knowledge.passages import Passage, passage_id
 from services.shared.errors import Reason
-from tests.knowledge.conftest import Record, a_file, a_member, add
+from tests.knowledge.conftest import Record, a_file, a_member, add, uploader
 
 PASSAGES = [Passage(0, "First.", 1, ("Part", "Größe — מדריך")), Passage(1, "Second.", 2), Passage(2, "Third.")]
 FAILURE = Failure(Reason.DOCUMENT_CORRUPT, "It is damaged: save it again.")
@@ -47,8 +47,8 @@ async def test_a_document_comes_back_as_it_was_added(record: Record) -> None:
 async def test_another_organisation_finds_nothing(record: Record) -> None:
     document, stranger = await indexed(record), a_member()
     assert await record.documents.find(stranger.tenant_id, document.id) is None
-    assert await record.documents.newest(stranger.tenant_id, None, 10) == []
-    assert not await record.documents.delete(replace(document, tenant_id=stranger.tenant_id))
+    assert await record.documents.newest(stranger, None, 10) == []
+    assert not await record.documents.delete(stranger, replace(document, tenant_id=stranger.tenant_id))
     assert await record.documents.searchable(stranger.tenant_id, ids(document), 10) == []
     assert await record.documents.begin_indexing(stranger.tenant_id, document.id) is None
 
@@ -57,7 +57,7 @@ async def test_the_same_request_adds_one_document_and_one_event(record: Record) 
     member, file = a_member(), a_file()
     first = await add(record, member, file)
     assert await add(record, member, replace(file, filename="other.txt")) == first
-    assert await record.uploads.find_by_request(member, file.request_id) == first
+    assert await record.uploads.expect(member, file) == first
     assert await record.events(first.id) == ["DocumentUploaded"]
 
 
@@ -77,9 +77,9 @@ async def test_the_same_document_added_at_once_is_added_once(record: Record) -> 
 async def test_newest_come_first_page_by_page(record: Record) -> None:
     member = a_member()
     added = [await add(record, member) for _ in range(3)]
-    first = await record.documents.newest(member.tenant_id, None, 2)
+    first = await record.documents.newest(member, None, 2)
     assert [found.id for found in first] == [added[2].id, added[1].id]
-    rest = await record.documents.newest(member.tenant_id, (first[-1].create_time, first[-1].id), 2)
+    rest = await record.documents.newest(member, (first[-1].create_time, first[-1].id), 2)
     assert [found.id for found in rest] == [added[0].id]
 
 
@@ -154,16 +154,16 @@ async def test_a_failed_document_says_why_and_has_no_passages(record: Record) ->
 
 async def test_a_deleted_document_is_gone_with_its_passages(record: Record) -> None:
     document = await indexed(record)
-    assert await record.documents.delete(document)
+    assert await record.documents.delete(uploader(document), document)
     assert await record.documents.find(document.tenant_id, document.id) is None
     assert await record.documents.searchable(document.tenant_id, ids(document), 10) == []
-    assert not await record.documents.delete(document)
+    assert not await record.documents.delete(uploader(document), document)
     assert (await record.events(document.id))[-1] == "DocumentDeleted"
 
 
 async def test_a_document_deleted_meanwhile_gets_no_passages_and_no_end(record: Record) -> None:
     document = await indexing(record)
-    await record.documents.delete(document)
+    await record.documents.delete(uploader(document), document)
     assert not await record.documents.add_passages(document, PASSAGES)
     assert not await record.documents.complete(document, 3)
     assert not await record.documents.fail(document, FAILURE)
@@ -229,7 +229,7 @@ async def test_each_change_wakes_the_watchers_of_the_document(record: Record, ch
         "add_passages": lambda: record.documents.add_passages(document, PASSAGES),
         "complete": lambda: record.documents.complete(document, 3),
         "fail": lambda: record.documents.fail(document, FAILURE),
-        "delete": lambda: record.documents.delete(document),
+        "delete": lambda: record.documents.delete(uploader(document), document),
     }
     await _quiet(record, document)
     with record.changes.watch(str(document.id)) as changed:
@@ -241,5 +241,5 @@ async def _quiet(record: Record, document: Document) -> None:
     """Let the notifications of what was done before arrive: they come in the order of the commits."""
     last = await add(record)
     with record.changes.watch(str(last.id)) as changed:
-        await record.documents.delete(last)
+        await record.documents.delete(uploader(last), last)
         await asyncio.wait_for(changed.wait(), 5)

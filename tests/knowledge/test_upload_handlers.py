@@ -6,14 +6,17 @@ from uuid import uuid4
 
 import pytest
 
+from parley.knowledge.v1.document_pb2 import VISIBILITY_ORGANISATION, VISIBILITY_PRIVATE, Document
 from parley.knowledge.v1.knowledge_service_pb2 import (
     AppendUploadRequest,
     CreateUploadRequest,
+    DeleteDocumentRequest,
     FinishUploadRequest,
+    UpdateDocumentRequest,
     UploadDocumentRequest,
 )
-from services.knowledge.upload import MAX_BYTES
-from services.shared.errors import Reason, Refusal
+from services.knowledge.upload import MAX_BYTES, Quota
+from services.shared.errors import Exhausted, Reason, Refusal
 from tests.knowledge.serving import CONTENT, Served, a_description, announced, chunks_of, stream
 from tests.refusals import refusal_of
 
@@ -72,6 +75,65 @@ async def test_a_repeated_upload_returns_the_first_document(served: Served) -> N
     parts = [announced(b"other", request_id=request_id), *chunks_of(b"other")]
     refusal = await refusal_of(served.stub.UploadDocument(stream(parts), **served.me()))
     assert refusal.reason is Reason.REQUEST_ID_REUSED
+
+
+async def test_what_is_there_already_is_refused_before_its_bytes(served: Served) -> None:
+    document = await served.upload()
+
+    async def announced_only() -> AsyncIterator[UploadDocumentRequest]:
+        yield announced(filename="copy.txt")
+        await asyncio.Event().wait()
+
+    for who in (served.me(), served.me(user=uuid4())):
+        for call in (
+            served.stub.UploadDocument(announced_only(), **who),
+            served.stub.CreateUpload(CreateUploadRequest(file=a_description()), **who),
+        ):
+            refusal = await refusal_of(call)
+            assert (refusal.reason, refusal.facts) == (Reason.DOCUMENT_DUPLICATE, {"document_id": document.id})
+    assert (await served.upload(allow_duplicate=True)).id != document.id
+    assert (await served.upload(me=served.me(tenant=uuid4()))).id != document.id
+
+
+async def test_somebody_elses_private_document_is_no_duplicate(served: Served) -> None:
+    document = await served.upload(visibility=VISIBILITY_PRIVATE)
+    assert (await served.upload(me=served.me(user=uuid4(), role="owner"))).id != document.id
+
+
+async def test_an_upload_in_chunks_that_comes_second_leaves_nothing(served: Served) -> None:
+    created = await served.stub.CreateUpload(CreateUploadRequest(file=a_description()), **served.me())
+    append = AppendUploadRequest(upload_id=created.upload_id, chunk=CONTENT)
+    await served.stub.AppendUpload(append, **served.me())
+    first = await served.upload()
+    finish = FinishUploadRequest(upload_id=created.upload_id)
+    refusal = await refusal_of(served.stub.FinishUpload(finish, **served.me()))
+    assert (refusal.reason, refusal.facts) == (Reason.DOCUMENT_DUPLICATE, {"document_id": first.id})
+    assert len(served.originals.objects) == 1
+    refusal = await refusal_of(served.stub.FinishUpload(finish, **served.me()))
+    assert refusal.reason is Reason.UPLOAD_NOT_FOUND
+
+
+async def test_an_organisation_that_is_full_is_told_its_limits(served: Served) -> None:
+    served.record.quota = Quota(documents=1, size_bytes=100)
+    document = await served.upload()
+    other = {"file": a_description(b"other")}
+    limits = {"limit_documents": "1", "limit_bytes": "100"}
+    for call in (
+        served.stub.UploadDocument(stream([UploadDocumentRequest(**other)]), **served.me()),
+        served.stub.CreateUpload(CreateUploadRequest(**other), **served.me()),
+    ):
+        refusal = await refusal_of(call)
+        assert (type(refusal), refusal.reason, refusal.facts) == (Exhausted, Reason.KNOWLEDGE_FULL, limits)
+    await served.stub.DeleteDocument(DeleteDocumentRequest(document_id=document.id), **served.me())
+    assert await served.upload(b"other")
+
+
+async def test_a_repeat_gets_its_document_also_after_it_was_shared_and_moved(served: Served) -> None:
+    request_id = str(uuid4())
+    first = await served.upload(request_id=request_id, visibility=VISIBILITY_PRIVATE)
+    changed = Document(id=first.id, visibility=VISIBILITY_ORGANISATION, collection="plans")
+    moved = (await served.stub.UpdateDocument(UpdateDocumentRequest(document=changed), **served.me())).document
+    assert await served.upload(request_id=request_id, visibility=VISIBILITY_PRIVATE) == moved
 
 
 async def test_a_store_that_is_down_is_said(served: Served) -> None:

@@ -37,6 +37,26 @@ def test_ingest_shows_when_the_passages_can_be_found(ingested: subprocess.Comple
     assert re.search(r"ready: \d passages, 2 pages", ingested.stdout)
 
 
+def test_a_file_that_is_there_already_is_no_failure(mesh: Any, ingested: object, handbook: Path) -> None:
+    again = mesh.parley("ingest", str(handbook))
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "already there, ready" in again.stdout
+
+
+def test_documents_are_listed_shared_and_deleted(mesh: Any, tmp_path: Path) -> None:
+    path = tmp_path / "it's.txt"
+    path.write_text("The heron of the archive stands still.")
+    mesh.parley("ingest", "--collection", "Birds & Co", "--private", str(path))
+    listed = mesh.parley("documents", "--collection", "Birds & Co")
+    assert re.search(r"it's\.txt +Birds & Co +indexed, private", listed.stdout), listed.stdout + listed.stderr
+    [document_id] = re.findall(r"[0-9a-f-]{36}", listed.stdout)
+    assert mesh.parley("documents", "--share", document_id).stdout == f"{document_id}: shared\n"
+    assert "private" not in mesh.parley("documents", "--collection", "Birds & Co").stdout
+    assert mesh.parley("documents", "--delete", document_id).returncode == 0
+    gone = mesh.parley("documents", "--delete", document_id)
+    assert (gone.returncode, "DOCUMENT_NOT_FOUND" in gone.stderr) == (1, True)
+
+
 def test_ask_prints_the_answer_and_the_page_it_comes_from(mesh: Any, ingested: object) -> None:
     asked = mesh.parley("ask", "What is the name of the garage of the Zurich office?")
     assert asked.returncode == 0, asked.stdout + asked.stderr

@@ -118,6 +118,42 @@ async def test_rest_uploads_in_chunks_finds_and_deletes(rest: httpx.AsyncClient,
     assert not gone.get("passages")
 
 
+async def test_rest_shares_moves_and_knows_a_duplicate(rest: httpx.AsyncClient, user: Any, stranger: Any) -> None:
+    content = base64.b64encode(b"The gull of Skerry stands on one leg.").decode()
+    file = {"filename": "gull.txt", "sizeBytes": "37", "sha256": hashlib.sha256(base64.b64decode(content)).hexdigest()}
+    described = file | {"requestId": str(uuid4()), "collection": "it's", "visibility": "VISIBILITY_PRIVATE"}
+    upload_id = (await rest.post("/v1/uploads", json={"file": described}, headers=user.headers)).json()["uploadId"]
+    body = {"offsetBytes": "0", "chunk": content}
+    await rest.post(f"/v1/uploads/{upload_id}:append", json=body, headers=user.headers)
+    finished = await rest.post(f"/v1/uploads/{upload_id}:finish", json={}, headers=user.headers)
+    path = f"/v1/documents/{finished.json()['document']['id']}"
+
+    again = {"file": file | {"requestId": str(uuid4())}}
+    refused = await rest.post("/v1/uploads", json=again, headers=user.headers)
+    assert refused.status_code == 409, refused.text
+    [info] = [detail for detail in refused.json()["details"] if "reason" in detail]
+    assert (info["reason"], info["metadata"]) == ("DOCUMENT_DUPLICATE", {"document_id": path.rpartition("/")[2]})
+    assert (await rest.post("/v1/uploads", json=again, headers=stranger.headers)).status_code == 200
+
+    shared = await rest.patch(path, json={"visibility": "VISIBILITY_ORGANISATION"}, headers=user.headers)
+    assert (shared.json()["document"]["visibility"], shared.json()["document"]["collection"]) == (
+        "VISIBILITY_ORGANISATION", "it's",
+    )  # fmt: skip
+    found = (await rest.get("/v1/collections", headers=user.headers)).json()["collections"]
+    assert {"name": "it's", "documents": 1} in found
+    listed = await rest.get("/v1/documents", params={"collection": "it's"}, headers=user.headers)
+    assert [document["filename"] for document in listed.json()["documents"]] == ["gull.txt"]
+    moved = await rest.patch(f"{path}?update_mask=collection", json={}, headers=user.headers)
+    assert moved.json()["document"]["collection"] == "", moved.text
+    for call in (
+        rest.patch(path, json={"collection": "mine"}, headers=stranger.headers),
+        rest.patch(path, json={"visibility": "VISIBILITY_PRIVATE"}, headers=stranger.headers),
+    ):
+        assert (await call).status_code == 404
+    assert (await rest.get("/v1/collections", headers=stranger.headers)).json().get("collections", []) == []
+    assert (await rest.delete(path, headers=user.headers)).status_code == 200
+
+
 WORDS = " ".join(str(number) for number in range(1, 41))
 COUNTING = "tokens=40 tokens_per_s=40"
 """A question whose answer is known."""

@@ -22,7 +22,7 @@ OUT_OF_MEMORY = 3  # the status that says so
 MAX_CHARACTERS = 20_000_000
 _MAX_OUTPUT_BYTES = 256 * 1024 * 1024
 _TOO_MUCH_TEXT = "The file holds more text than a document may: split it and upload the parts."
-_NO_TEXT = "No text was found in the file. If it is a scan, run text recognition (OCR) over it and upload the result."
+_NO_TEXT = "No text was found in the file."
 _CORRUPT = "The file can't be read: it is damaged or very unusual. Save it again and upload it."
 
 
@@ -34,7 +34,9 @@ def main(memory_bytes: int, cpu_s: int, wall_s: float) -> None:
         header, passages = {"reason": error.failure.reason, "message": error.failure.message}, []
     except MemoryError:
         raise
-    except Exception:  # whatever a reader stumbles over: it is the file's doing, and shown in the log
+    except (
+        BaseException
+    ):  # whatever a reader stumbles over, a panic of Rust too: it is the file's doing; the log has it
         traceback.print_exc()
         header, passages = {"reason": Reason.DOCUMENT_CORRUPT, "message": _CORRUPT}, []
     print(json.dumps(header))

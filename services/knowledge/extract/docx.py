@@ -1,74 +1,57 @@
-"""DOCX: the parts that hold text are read from the archive, each within a limit; nothing else is unpacked.
+"""DOCX: paragraphs, tables, text boxes, charts and notes in reading order."""
 
-Names are compared without their namespace, so that strict and transitional files read the same.
-"""
-
-import io
 import re
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from lxml import etree
 
+from services.knowledge.extract import charts, tables
+from services.knowledge.extract.archive import Archive
+from services.knowledge.extract.refusals import corrupt
+from services.knowledge.extract.relations import relations
 from services.knowledge.extract.sections import Read, Sections
-from services.knowledge.indexing import Unreadable
+from services.knowledge.extract.xml import children, descendants, find_child, name, value
 from services.knowledge.passages import Block
-from services.shared.errors import Reason
 
 CONTENT_TYPE = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
-_MAX_PART_BYTES = 64 * 1024 * 1024
 _MAIN = re.compile(r"word/document\d*\.xml")
 _NOTES = ("word/footnotes.xml", "word/endnotes.xml")
 _STYLES = "word/styles.xml"
 _HEADING_NAME = re.compile(r"heading (\d)", re.I)
+_MOST_SPANNED = 1000
 _NOT_INLINE = frozenset(("pPr", "rPr", "txbxContent", "Fallback", "del", "moveFrom"))
-_CORRUPT = "The file can't be read: it is damaged or cut off. Save it again and upload it."
-_OTHERS = {"ppt/": "PPTX", "xl/": "XLSX", "META-INF/container.xml": "EPUB", "content.xml": "OpenDocument"}
 
 
-def read(content: bytes) -> Read:
+def find_main(names: Iterable[str]) -> str | None:
+    """The part that makes an archive a DOCX."""
+    return next(filter(_MAIN.fullmatch, names), None)
+
+
+def read(archive: Archive) -> Read:
     """The paragraphs, tables and notes of a document. Raises Unreadable."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            names = archive.namelist()
-            main = next(filter(_MAIN.fullmatch, names), None)
-            if main is None:
-                raise _unsupported(names)
-            levels = _heading_levels(_part(archive, _STYLES)) if _STYLES in names else {}
-            parts = [_part(archive, name) for name in (main, *_NOTES) if name in names]
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, etree.XMLSyntaxError, EOFError, OSError, ValueError) as error:
-        raise Unreadable(Reason.DOCUMENT_CORRUPT, _CORRUPT) from error
-    except NotImplementedError as error:  # an archive feature that no Office program writes
-        raise Unreadable(Reason.DOCUMENT_CORRUPT, _CORRUPT) from error
-    except RuntimeError as error:  # zipfile: encrypted member
-        message = "The file is protected by a password: remove the protection and upload it again."
-        raise Unreadable(Reason.DOCUMENT_ENCRYPTED, message) from error
-    return Read(CONTENT_TYPE, _Document(levels).blocks(parts))
-
-
-def _part(archive: zipfile.ZipFile, name: str) -> etree._Element:
-    with archive.open(name) as file:
-        part = file.read(_MAX_PART_BYTES + 1)
-    if len(part) > _MAX_PART_BYTES:
-        message = "Unpacked, the file is larger than a document may be: split it and upload the parts."
-        raise Unreadable(Reason.EXTRACTION_LIMIT, message)
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
-    return etree.fromstring(part, parser)
+    main = find_main(archive.names)
+    if main is None:
+        raise corrupt()
+    styles = archive.find_xml(_STYLES)
+    levels = {} if styles is None else _heading_levels(styles)
+    parts = [archive.xml(part) for part in (main, *_NOTES) if part in archive.names]
+    shown = {one.id: archive.xml(one.target) for one in relations(archive, main) if one.kind == "chart"}
+    return Read(CONTENT_TYPE, _Document(levels, shown).blocks(parts))
 
 
 def _heading_levels(styles: etree._Element) -> Mapping[str, int]:
     """Outline level by style id, 0 for titles, 1 for "heading 1"; styles inherit it."""
     parents: dict[str, str] = {}
     levels: dict[str, int] = {}
-    for style in _children(styles, "style"):
-        style_id = _value(style, "styleId")
-        name = _value(next(_children(style, "name"), None), "val")
-        parents[style_id] = _value(next(_children(style, "basedOn"), None), "val")
-        if name.lower() == "title":
+    for style in children(styles, "style"):
+        style_id = value(style, "styleId")
+        style_name = value(find_child(style, "name"), "val")
+        parents[style_id] = value(find_child(style, "basedOn"), "val")
+        if style_name.lower() == "title":
             levels[style_id] = 0
-        elif named := _HEADING_NAME.fullmatch(name):
+        elif named := _HEADING_NAME.fullmatch(style_name):
             levels[style_id] = int(named[1])
-        elif (level := _outline_level(next(_children(style, "pPr"), None))) is not None:
+        elif (level := _outline_level(find_child(style, "pPr"))) is not None:
             levels[style_id] = level
     for style_id in parents:
         ancestor, steps = style_id, 0
@@ -82,8 +65,9 @@ def _heading_levels(styles: etree._Element) -> Mapping[str, int]:
 class _Document:
     """Walks the parts of a document in reading order."""
 
-    def __init__(self, levels: Mapping[str, int]) -> None:
+    def __init__(self, levels: Mapping[str, int], charts_by_id: Mapping[str, etree._Element]) -> None:
         self._levels = levels
+        self._charts = charts_by_id
         self._sections = Sections()
 
     def blocks(self, parts: list[etree._Element]) -> Iterator[Block]:
@@ -93,17 +77,30 @@ class _Document:
 
     def _walk(self, parent: etree._Element) -> Iterator[Block]:
         for element in parent:
-            match _name(element):
+            match name(element):
                 case "p":
                     yield from self._paragraph(element)
                 case "tbl":
-                    for row in _descendants(element, "tr"):
-                        cells = (" ".join(_text(cell).split()) for cell in _children(row, "tc"))
-                        yield from self._sections.text(" | ".join(cell for cell in cells if cell))
+                    yield from self._table(element)
                 case "Fallback" | "sectPr" | "":
                     pass
                 case _:
                     yield from self._walk(element)
+
+    def _table(self, table: etree._Element) -> Iterator[Block]:
+        above: list[str] = []
+        for row in descendants(table, "tr"):
+            cells: list[str] = []
+            reaching: list[int] = []
+            for cell in children(row, "tc"):
+                properties = find_child(cell, "tcPr")
+                if (merged := find_child(properties, "vMerge")) is not None and value(merged, "val") != "restart":
+                    reaching.append(len(cells))
+                wide = value(find_child(properties, "gridSpan"), "val")
+                empty = min(int(wide), _MOST_SPANNED) - 1 if wide.isascii() and wide.isdecimal() else 0
+                cells += [" ".join(_text(cell).split()), *[""] * empty]
+            above = tables.filled(cells, above, reaching)
+            yield from self._sections.text(" | ".join(cell for cell in above if cell))
 
     def _paragraph(self, paragraph: etree._Element) -> Iterator[Block]:
         text = _text(paragraph)
@@ -111,21 +108,25 @@ class _Document:
             yield from self._sections.text(text)
         else:
             yield from self._sections.heading(level, " ".join(text.split()))
-        for box in _descendants(paragraph, "txbxContent"):
+        for box in descendants(paragraph, "txbxContent"):
             yield from self._walk(box)
+        for place in descendants(paragraph, "chart"):
+            if (chart := self._charts.get(value(place, "id"))) is not None:
+                for row in charts.rows(chart):
+                    yield from self._sections.text(row)
 
     def _level(self, paragraph: etree._Element) -> int | None:
-        properties = next(_children(paragraph, "pPr"), None)
+        properties = find_child(paragraph, "pPr")
         if properties is None:
             return None
         if (level := _outline_level(properties)) is not None:
             return level
-        return self._levels.get(_value(next(_children(properties, "pStyle"), None), "val"))
+        return self._levels.get(value(find_child(properties, "pStyle"), "val"))
 
 
 def _text(element: etree._Element) -> str:
     """What a paragraph or cell says, without its text boxes and without what was deleted."""
-    match _name(element):
+    match name(element):
         case "t":
             return element.text or ""
         case "tab":
@@ -134,43 +135,20 @@ def _text(element: etree._Element) -> str:
             return "\n"
         case "noBreakHyphen":
             return "-"
-    inside = "".join(_text(child) for child in element if _name(child) not in _NOT_INLINE)
-    return f"{inside} " if _name(element) == "p" else inside
+        case "r" if _is_hidden(element):
+            return ""
+    inside = "".join(_text(child) for child in element if name(child) not in _NOT_INLINE)
+    return f"{inside} " if name(element) == "p" else inside
+
+
+def _is_hidden(run: etree._Element) -> bool:
+    hidden = find_child(find_child(run, "rPr"), "vanish")
+    return hidden is not None and value(hidden, "val") not in ("0", "false", "off")
 
 
 def _outline_level(properties: etree._Element | None) -> int | None:
     """1 for the outermost level; None for body text."""
     if properties is None:
         return None
-    value = _value(next(_children(properties, "outlineLvl"), None), "val")
-    return int(value) + 1 if value in set("012345678") else None
-
-
-def _name(element: etree._Element) -> str:
-    """The tag without its namespace; empty for what is no element."""
-    return etree.QName(element).localname if isinstance(element.tag, str) else ""
-
-
-def _children(element: etree._Element, name: str) -> Iterator[etree._Element]:
-    return (child for child in element if _name(child) == name)
-
-
-def _descendants(element: etree._Element, name: str) -> Iterator[etree._Element]:
-    """The nearest elements of this name, not those inside of them."""
-    for child in element:
-        if _name(child) == name:
-            yield child
-        elif _name(child) != "Fallback":
-            yield from _descendants(child, name)
-
-
-def _value(element: etree._Element | None, attribute: str) -> str:
-    if element is None:
-        return ""
-    return next((value for name, value in element.items() if etree.QName(name).localname == attribute), "")
-
-
-def _unsupported(names: list[str]) -> Unreadable:
-    kinds = (kind for begin, kind in _OTHERS.items() if any(name.startswith(begin) for name in names))
-    message = f"The file is {next(kinds, 'an archive')}. Upload it as PDF, DOCX, HTML, Markdown or text."
-    return Unreadable(Reason.UNSUPPORTED_FORMAT, message)
+    level = value(find_child(properties, "outlineLvl"), "val")
+    return int(level) + 1 if level in set("012345678") else None

@@ -82,6 +82,7 @@ _INLINE = frozenset(
 _DROPPED_ROLES = frozenset(("navigation", "search", "menu", "menubar"))
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.I)
+_MOST_SPANNED = 1000
 _LINE_BREAK = "\u2028"
 _SPACES = re.compile(rf"[^\S{_LINE_BREAK}]+")
 
@@ -108,6 +109,7 @@ class _Page:
     def __init__(self) -> None:
         self._sections = Sections()
         self._gathered: list[str] = []
+        self._spans: dict[int, tuple[int, str]] = {}  # of the table: column to rows left and the text of its cell
 
     def blocks(self, page: etree._Element) -> Iterator[Block]:
         title = page.findtext(".//head/title") or ""
@@ -130,13 +132,14 @@ class _Page:
             yield from self._sections.text(_shown(element))
         elif tag == "tr" and element.find(".//table") is None:
             yield from self._flush()
-            cells = (_spaced(_shown(cell)) for cell in element)
-            yield from self._sections.text(" | ".join(cell for cell in cells if cell))
+            yield from self._sections.text(" | ".join(cell for cell in self._row(element) if cell))
         elif tag in _INLINE or tag == "br":
             self._gathered.append(_mark(element))
             yield from self._walk_inside(element)
         else:
             yield from self._flush()
+            if tag == "table":
+                self._spans.clear()
             yield from self._walk_inside(element)
             yield from self._flush()
 
@@ -146,10 +149,39 @@ class _Page:
             yield from self._walk(child)
             self._gathered.append(child.tail or "")
 
+    def _row(self, row: etree._Element) -> Iterator[str]:
+        """The cells of a row, with those from rows above that reach into it: without them it would say half."""
+        column = 0
+        for cell in row:
+            yield from (reaching := self._reaching(column))
+            column += len(reaching)
+            text = _spaced(_shown(cell))
+            if (rows := _span(cell, "rowspan")) > 1:
+                self._spans[column] = (rows - 1, text)
+            column += _span(cell, "colspan")
+            yield text
+        yield from self._reaching(column)
+
+    def _reaching(self, column: int) -> list[str]:
+        """The texts of the cells from above, from this column on."""
+        texts = []
+        while column in self._spans:
+            rows, text = self._spans.pop(column)
+            if rows > 1:
+                self._spans[column] = (rows - 1, text)
+            texts.append(text)
+            column += 1
+        return texts
+
     def _flush(self) -> Iterator[Block]:
         text = _spaced("".join(self._gathered))
         self._gathered.clear()
         yield from self._sections.text(text)
+
+
+def _span(cell: etree._Element, which: str) -> int:
+    value = cell.get(which, "")
+    return min(int(value), _MOST_SPANNED) if value.isascii() and value.isdecimal() and value != "0" else 1
 
 
 def _is_dropped(element: etree._Element) -> bool:

@@ -13,13 +13,18 @@ from services.knowledge.passages import Block
 
 _MAX_CHARACTERS = 4_000_000  # beyond, parsing takes many seconds: such files are read as plain text
 _CERTAIN = re.compile(r"^ {0,3}(#{1,6} +\S|```|~~~|\|?[ :]*-{3,}[ :]*\|)|^\S.*\n=+ *$", re.MULTILINE)
-_LIKELY = re.compile(r"^ {0,3}([-*+]|>) +\S|\[[^\]\n]+\]\([^)\s]+\)|\*\*[^*\n]+\*\*|`[^`\n]+`", re.MULTILINE)
+# Bounded, so that a heap of brackets takes no time.
+_LIKELY = re.compile(
+    r"^ {0,3}([-*+]|>) +\S|\[[^\[\]\n]{1,300}\]\([^)\s]+\)|\*\*[^*\n]{1,300}\*\*|`[^`\n]{1,300}`", re.MULTILINE
+)
+_HEAP = re.compile(r"[\[\]()<>*_`!~]{500}")  # takes the parser minutes, and nobody writes so
+_PICTURE = re.compile(r"\(data:[^)\s]{300,}\)")
 _LIKELY_ENOUGH = 3
 
 
 def looks_like(text: str) -> bool:
     """Whether a text has enough of Markdown's marks to be read as such."""
-    if len(text) > _MAX_CHARACTERS:
+    if len(text) > _MAX_CHARACTERS or _HEAP.search(text):
         return False
     likely = sum(1 for _ in islice(_LIKELY.finditer(text), _LIKELY_ENOUGH))
     return likely == _LIKELY_ENOUGH or _CERTAIN.search(text) is not None
@@ -27,7 +32,7 @@ def looks_like(text: str) -> bool:
 
 def read(text: str) -> Read:
     """The blocks of a Markdown text; raw HTML in it is read as HTML."""
-    tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(text)
+    tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(_PICTURE.sub("()", text))
     return Read("text/markdown", _blocks(tokens))
 
 

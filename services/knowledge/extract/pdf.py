@@ -5,6 +5,7 @@ that says the same, or at the beginning of its page if it is the only one of tha
 lines in a type clearly larger than that of most of the text are headings; the larger the type, the further out.
 """
 
+import ctypes
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 import pypdfium2
 import pypdfium2.raw as pdfium
 
+from services.knowledge.extract import forms, scans
 from services.knowledge.extract.sections import Read, Sections
 from services.knowledge.indexing import Unreadable
 from services.knowledge.passages import Block
@@ -23,7 +25,9 @@ _HEADING_CHARACTERS = 150
 _HEADING_SIZES = 3
 _SHORT_LINE = 0.75  # of the usual length: a line that may end a paragraph
 _FULL_LINE = 0.6  # of the usual length: a line that the next one goes on from; shorter ones stand for themselves
-_HYPHEN_AT_LINE_END = "\ufffe"  # PDFium's mark; it joins the two lines itself
+_HYPHEN = "\ufffe"  # PDFium's mark; it joins the two lines itself
+_ALEF_LAM = re.compile("[\u0622\u0623\u0625\u0627]\u0644")
+_LATIN_BEFORE_RTL = re.compile("(?<=[A-Za-z])(?=[\u05d0-\u05ea\u0621-\u064a])")  # PDFium drops the space between
 _LIST_ITEM = re.compile(r"([•◦▪‣●○–*-]|\(?\d{1,3}[.)]|[a-z][.)])\s")
 _SENTENCE_ENDS = (".", "!", "?", ":", ";", "。", "؟", "…")
 _NOT_LETTERS = re.compile(r"[\W\d_]+")
@@ -49,6 +53,7 @@ def read(content: bytes) -> Read:
     """The text of a PDF. Raises Unreadable."""
     try:
         document = pypdfium2.PdfDocument(content)
+        document.init_forms()
         pages = len(document)
     except pypdfium2.PdfiumError as error:
         raise _unreadable(error) from error
@@ -58,31 +63,55 @@ def read(content: bytes) -> Read:
 
 
 def _blocks(document: pypdfium2.PdfDocument, pages: int) -> Iterator[Block]:
-    lines = [_lines(document, page) for page in range(pages)]
+    lines, filled_in = [], []
+    for number in range(pages):
+        of_page, of_forms = _page(document, number)
+        lines.append(of_page)
+        filled_in.append(of_forms)
+    bare = [number for number in range(pages) if not lines[number]]
+    recognised = scans.recognise(document, bare, all_pages=pages)
     outline = _outline(document, lines)
     sizes = [] if outline else _heading_sizes(lines)
     sections = Sections()
     for number, page in enumerate(lines, start=1):
         yield from _page_blocks(page, number, outline.get(number - 1, []), sizes, sections)
+        for text in (*recognised.get(number - 1, ()), *filled_in[number - 1]):
+            yield from sections.text(text, number)
     yield from sections.end()
 
 
-def _lines(document: pypdfium2.PdfDocument, number: int) -> list[_Line]:
-    """The lines of a page; none for a page that can't be read while others can."""
+def _page(document: pypdfium2.PdfDocument, number: int) -> tuple[list[_Line], list[str]]:
+    """The lines of a page and what is filled in there; none for a page that can't be read while others can."""
     try:
         page = document[number]
         text_page = page.get_textpage()
     except pypdfium2.PdfiumError:
-        return []
+        return [], []
     lines, place = [], 0
     for line in text_page.get_text_range().split("\r\n"):
-        if text := line.replace(_HYPHEN_AT_LINE_END, "").strip():
-            begin = pdfium.FPDFText_GetCharIndexFromTextIndex(text_page, place + line.index(text[0]))
+        if text := _LATIN_BEFORE_RTL.sub(" ", _ligatures(text_page, line, place)).replace(_HYPHEN, "").strip():
+            begin = pdfium.FPDFText_GetCharIndexFromTextIndex(text_page, place + len(line) - len(line.lstrip()))
             lines.append(_Line(text, round(pdfium.FPDFText_GetFontSize(text_page, max(begin, 0)) * 2) / 2))
         place += len(line) + 2
+    filled_in = list(forms.texts(document, page))
     text_page.close()
     page.close()
-    return lines
+    return lines, filled_in
+
+
+def _ligatures(text_page: pypdfium2.PdfTextPage, line: str, place: int) -> str:
+    """The line with lam before alef where both are one sign: PDFium turns what runs from right to left letter by
+    letter, the two of a ligature too."""
+    return _ALEF_LAM.sub(lambda pair: pair[0][::-1] if _is_one_sign(text_page, place + pair.start()) else pair[0], line)
+
+
+def _is_one_sign(text_page: pypdfium2.PdfTextPage, place: int) -> bool:
+    boxes = []
+    for index in (place, place + 1):
+        box = [ctypes.c_double() for _ in range(4)]
+        pdfium.FPDFText_GetCharBox(text_page, pdfium.FPDFText_GetCharIndexFromTextIndex(text_page, index), *box)
+        boxes.append([side.value for side in box])
+    return boxes[0] == boxes[1]
 
 
 def _outline(document: pypdfium2.PdfDocument, lines: list[list[_Line]]) -> dict[int, list[_Entry]]:

@@ -33,6 +33,12 @@ class Sections:
         self._path.append((level, title))
         self._is_bare, self._bare_page = True, page
 
+    def leave(self, level: int) -> Iterator[Block]:
+        """What follows stands below none of the headings of this level and further in."""
+        if self._is_bare and self._path[-1][0] >= level:
+            yield from self.end()
+        self._path = [entry for entry in self._path if entry[0] < level]
+
     def text(self, text: str, page: int | None = None) -> Iterator[Block]:
         """A paragraph below the headings so far."""
         if text.strip():

@@ -22,25 +22,34 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from parley.errors.v1 import error_reason_pb2 as parley_dot_errors_dot_v1_dot_error__reason__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"parley/knowledge/v1/document.proto\x12\x13parley.knowledge.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#parley/errors/v1/error_reason.proto\"\xa3\x03\n\x08\x44ocument\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n\x08\x66ilename\x18\x02 \x01(\tR\x08\x66ilename\x12!\n\x0c\x63ontent_type\x18\x03 \x01(\tR\x0b\x63ontentType\x12\x1d\n\nsize_bytes\x18\x04 \x01(\x04R\tsizeBytes\x12\x16\n\x06sha256\x18\x05 \x01(\tR\x06sha256\x12\x38\n\x05state\x18\x06 \x01(\x0e\x32\".parley.knowledge.v1.DocumentStateR\x05state\x12\x41\n\x08progress\x18\x07 \x01(\x0b\x32%.parley.knowledge.v1.IndexingProgressR\x08progress\x12>\n\x07\x66\x61ilure\x18\x08 \x01(\x0b\x32$.parley.knowledge.v1.DocumentFailureR\x07\x66\x61ilure\x12\x17\n\x07user_id\x18\t \x01(\tR\x06userId\x12;\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\"o\n\x10IndexingProgress\x12\x14\n\x05pages\x18\x01 \x01(\rR\x05pages\x12\x1a\n\x08passages\x18\x02 \x01(\rR\x08passages\x12)\n\x10passages_indexed\x18\x03 \x01(\rR\x0fpassagesIndexed\"b\n\x0f\x44ocumentFailure\x12\x35\n\x06reason\x18\x01 \x01(\x0e\x32\x1d.parley.errors.v1.ErrorReasonR\x06reason\x12\x18\n\x07message\x18\x02 \x01(\tR\x07message\"\xa8\x01\n\x07Passage\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x1f\n\x0b\x64ocument_id\x18\x02 \x01(\tR\ndocumentId\x12\x1a\n\x08\x66ilename\x18\x03 \x01(\tR\x08\x66ilename\x12\x17\n\x04page\x18\x04 \x01(\rH\x00R\x04page\x88\x01\x01\x12\x1a\n\x08headings\x18\x05 \x03(\tR\x08headings\x12\x12\n\x04text\x18\x06 \x01(\tR\x04textB\x07\n\x05_page*\x9e\x01\n\rDocumentState\x12\x1e\n\x1a\x44OCUMENT_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x44OCUMENT_STATE_QUEUED\x10\x01\x12\x1b\n\x17\x44OCUMENT_STATE_INDEXING\x10\x02\x12\x1a\n\x16\x44OCUMENT_STATE_INDEXED\x10\x03\x12\x19\n\x15\x44OCUMENT_STATE_FAILED\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"parley/knowledge/v1/document.proto\x12\x13parley.knowledge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#parley/errors/v1/error_reason.proto\"\xd4\x06\n\x08\x44ocument\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n\x08\x66ilename\x18\x02 \x01(\tR\x08\x66ilename\x12!\n\x0c\x63ontent_type\x18\x03 \x01(\tR\x0b\x63ontentType\x12\x1d\n\nsize_bytes\x18\x04 \x01(\x04R\tsizeBytes\x12\x16\n\x06sha256\x18\x05 \x01(\tR\x06sha256\x12\x38\n\x05state\x18\x06 \x01(\x0e\x32\".parley.knowledge.v1.DocumentStateR\x05state\x12\x41\n\x08progress\x18\x07 \x01(\x0b\x32%.parley.knowledge.v1.IndexingProgressR\x08progress\x12>\n\x07\x66\x61ilure\x18\x08 \x01(\x0b\x32$.parley.knowledge.v1.DocumentFailureR\x07\x66\x61ilure\x12\x17\n\x07user_id\x18\t \x01(\tR\x06userId\x12;\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12\xe3\x02\n\ncollection\x18\x0b \x01(\tB\xc2\x02\xbaH\xbe\x02\xba\x01\xba\x02\n\ncollection\x12Oa name has at most 60 visible characters and does not begin or end with a space\x1a\xda\x01size(this) <= 60 && this.matches(r\'^([^\\s\\x00-\\x1f\\x7f-\\x9f\xe2\x80\x8b\xe2\x80\x8e\xe2\x80\x8f\xe2\x80\xa8-\xe2\x80\xae\xe2\x81\xa0-\xe2\x81\xa9\xef\xbb\xbf\xf3\xa0\x80\x80-\xf3\xa0\x81\xbf]([^\\x00-\\x1f\\x7f-\\x9f\xe2\x80\x8b\xe2\x80\x8e\xe2\x80\x8f\xe2\x80\xa8-\xe2\x80\xae\xe2\x81\xa0-\xe2\x81\xa9\xef\xbb\xbf\xf3\xa0\x80\x80-\xf3\xa0\x81\xbf]*[^\\s\\x00-\\x1f\\x7f-\\x9f\xe2\x80\x8b\xe2\x80\x8e\xe2\x80\x8f\xe2\x80\xa8-\xe2\x80\xae\xe2\x81\xa0-\xe2\x81\xa9\xef\xbb\xbf\xf3\xa0\x80\x80-\xf3\xa0\x81\xbf])?)?$\')R\ncollection\x12I\n\nvisibility\x18\x0c \x01(\x0e\x32\x1f.parley.knowledge.v1.VisibilityB\x08\xbaH\x05\x82\x01\x02\x10\x01R\nvisibility\">\n\nCollection\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n\tdocuments\x18\x02 \x01(\rR\tdocuments\"o\n\x10IndexingProgress\x12\x14\n\x05pages\x18\x01 \x01(\rR\x05pages\x12\x1a\n\x08passages\x18\x02 \x01(\rR\x08passages\x12)\n\x10passages_indexed\x18\x03 \x01(\rR\x0fpassagesIndexed\"b\n\x0f\x44ocumentFailure\x12\x35\n\x06reason\x18\x01 \x01(\x0e\x32\x1d.parley.errors.v1.ErrorReasonR\x06reason\x12\x18\n\x07message\x18\x02 \x01(\tR\x07message\"\xa8\x01\n\x07Passage\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x1f\n\x0b\x64ocument_id\x18\x02 \x01(\tR\ndocumentId\x12\x1a\n\x08\x66ilename\x18\x03 \x01(\tR\x08\x66ilename\x12\x17\n\x04page\x18\x04 \x01(\rH\x00R\x04page\x88\x01\x01\x12\x1a\n\x08headings\x18\x05 \x03(\tR\x08headings\x12\x12\n\x04text\x18\x06 \x01(\tR\x04textB\x07\n\x05_page*\x9e\x01\n\rDocumentState\x12\x1e\n\x1a\x44OCUMENT_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x44OCUMENT_STATE_QUEUED\x10\x01\x12\x1b\n\x17\x44OCUMENT_STATE_INDEXING\x10\x02\x12\x1a\n\x16\x44OCUMENT_STATE_INDEXED\x10\x03\x12\x19\n\x15\x44OCUMENT_STATE_FAILED\x10\x04*]\n\nVisibility\x12\x1a\n\x16VISIBILITY_UNSPECIFIED\x10\x00\x12\x16\n\x12VISIBILITY_PRIVATE\x10\x01\x12\x1b\n\x17VISIBILITY_ORGANISATION\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'parley.knowledge.v1.document_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DOCUMENTSTATE']._serialized_start=936
-  _globals['_DOCUMENTSTATE']._serialized_end=1094
-  _globals['_DOCUMENT']._serialized_start=130
-  _globals['_DOCUMENT']._serialized_end=549
-  _globals['_INDEXINGPROGRESS']._serialized_start=551
-  _globals['_INDEXINGPROGRESS']._serialized_end=662
-  _globals['_DOCUMENTFAILURE']._serialized_start=664
-  _globals['_DOCUMENTFAILURE']._serialized_end=762
-  _globals['_PASSAGE']._serialized_start=765
-  _globals['_PASSAGE']._serialized_end=933
+  _globals['_DOCUMENT'].fields_by_name['collection']._loaded_options = None
+  _globals['_DOCUMENT'].fields_by_name['collection']._serialized_options = b'\272H\276\002\272\001\272\002\n\ncollection\022Oa name has at most 60 visible characters and does not begin or end with a space\032\332\001size(this) <= 60 && this.matches(r\'^([^\\s\\x00-\\x1f\\x7f-\\x9f\342\200\213\342\200\216\342\200\217\342\200\250-\342\200\256\342\201\240-\342\201\251\357\273\277\363\240\200\200-\363\240\201\277]([^\\x00-\\x1f\\x7f-\\x9f\342\200\213\342\200\216\342\200\217\342\200\250-\342\200\256\342\201\240-\342\201\251\357\273\277\363\240\200\200-\363\240\201\277]*[^\\s\\x00-\\x1f\\x7f-\\x9f\342\200\213\342\200\216\342\200\217\342\200\250-\342\200\256\342\201\240-\342\201\251\357\273\277\363\240\200\200-\363\240\201\277])?)?$\')'
+  _globals['_DOCUMENT'].fields_by_name['visibility']._loaded_options = None
+  _globals['_DOCUMENT'].fields_by_name['visibility']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_DOCUMENTSTATE']._serialized_start=1462
+  _globals['_DOCUMENTSTATE']._serialized_end=1620
+  _globals['_VISIBILITY']._serialized_start=1622
+  _globals['_VISIBILITY']._serialized_end=1715
+  _globals['_DOCUMENT']._serialized_start=159
+  _globals['_DOCUMENT']._serialized_end=1011
+  _globals['_COLLECTION']._serialized_start=1013
+  _globals['_COLLECTION']._serialized_end=1075
+  _globals['_INDEXINGPROGRESS']._serialized_start=1077
+  _globals['_INDEXINGPROGRESS']._serialized_end=1188
+  _globals['_DOCUMENTFAILURE']._serialized_start=1190
+  _globals['_DOCUMENTFAILURE']._serialized_end=1288
+  _globals['_PASSAGE']._serialized_start=1291
+  _globals['_PASSAGE']._serialized_end=1459
 # @@protoc_insertion_point(module_scope)

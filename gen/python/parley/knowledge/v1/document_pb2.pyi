@@ -1,5 +1,6 @@
 import datetime
 
+from buf.validate import validate_pb2 as _validate_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from parley.errors.v1 import error_reason_pb2 as _error_reason_pb2
 from google.protobuf.internal import containers as _containers
@@ -18,14 +19,23 @@ class DocumentState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DOCUMENT_STATE_INDEXING: _ClassVar[DocumentState]
     DOCUMENT_STATE_INDEXED: _ClassVar[DocumentState]
     DOCUMENT_STATE_FAILED: _ClassVar[DocumentState]
+
+class Visibility(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    VISIBILITY_UNSPECIFIED: _ClassVar[Visibility]
+    VISIBILITY_PRIVATE: _ClassVar[Visibility]
+    VISIBILITY_ORGANISATION: _ClassVar[Visibility]
 DOCUMENT_STATE_UNSPECIFIED: DocumentState
 DOCUMENT_STATE_QUEUED: DocumentState
 DOCUMENT_STATE_INDEXING: DocumentState
 DOCUMENT_STATE_INDEXED: DocumentState
 DOCUMENT_STATE_FAILED: DocumentState
+VISIBILITY_UNSPECIFIED: Visibility
+VISIBILITY_PRIVATE: Visibility
+VISIBILITY_ORGANISATION: Visibility
 
 class Document(_message.Message):
-    __slots__ = ("id", "filename", "content_type", "size_bytes", "sha256", "state", "progress", "failure", "user_id", "create_time")
+    __slots__ = ("id", "filename", "content_type", "size_bytes", "sha256", "state", "progress", "failure", "user_id", "create_time", "collection", "visibility")
     ID_FIELD_NUMBER: _ClassVar[int]
     FILENAME_FIELD_NUMBER: _ClassVar[int]
     CONTENT_TYPE_FIELD_NUMBER: _ClassVar[int]
@@ -36,6 +46,8 @@ class Document(_message.Message):
     FAILURE_FIELD_NUMBER: _ClassVar[int]
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    VISIBILITY_FIELD_NUMBER: _ClassVar[int]
     id: str
     filename: str
     content_type: str
@@ -46,7 +58,17 @@ class Document(_message.Message):
     failure: DocumentFailure
     user_id: str
     create_time: _timestamp_pb2.Timestamp
-    def __init__(self, id: _Optional[str] = ..., filename: _Optional[str] = ..., content_type: _Optional[str] = ..., size_bytes: _Optional[int] = ..., sha256: _Optional[str] = ..., state: _Optional[_Union[DocumentState, str]] = ..., progress: _Optional[_Union[IndexingProgress, _Mapping]] = ..., failure: _Optional[_Union[DocumentFailure, _Mapping]] = ..., user_id: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    collection: str
+    visibility: Visibility
+    def __init__(self, id: _Optional[str] = ..., filename: _Optional[str] = ..., content_type: _Optional[str] = ..., size_bytes: _Optional[int] = ..., sha256: _Optional[str] = ..., state: _Optional[_Union[DocumentState, str]] = ..., progress: _Optional[_Union[IndexingProgress, _Mapping]] = ..., failure: _Optional[_Union[DocumentFailure, _Mapping]] = ..., user_id: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., collection: _Optional[str] = ..., visibility: _Optional[_Union[Visibility, str]] = ...) -> None: ...
+
+class Collection(_message.Message):
+    __slots__ = ("name", "documents")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DOCUMENTS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    documents: int
+    def __init__(self, name: _Optional[str] = ..., documents: _Optional[int] = ...) -> None: ...
 
 class IndexingProgress(_message.Message):
     __slots__ = ("pages", "passages", "passages_indexed")

@@ -56,3 +56,13 @@ class DocumentDeleted(_message.Message):
     user_id: str
     document_id: str
     def __init__(self, tenant_id: _Optional[str] = ..., user_id: _Optional[str] = ..., document_id: _Optional[str] = ...) -> None: ...
+
+class DocumentUpdated(_message.Message):
+    __slots__ = ("tenant_id", "user_id", "document_id")
+    TENANT_ID_FIELD_NUMBER: _ClassVar[int]
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    DOCUMENT_ID_FIELD_NUMBER: _ClassVar[int]
+    tenant_id: str
+    user_id: str
+    document_id: str
+    def __init__(self, tenant_id: _Optional[str] = ..., user_id: _Optional[str] = ..., document_id: _Optional[str] = ...) -> None: ...

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class KnowledgeServiceStub:
-    """The organisation's documents and the search in them. Another organisation's document is DOCUMENT_NOT_FOUND.
+    """The organisation's documents and the search in them. Another organisation's document is DOCUMENT_NOT_FOUND, and so is
+    another member's private one.
     Every method may also refuse with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, INVALID_FIELD, MALFORMED_REQUEST,
     RATE_LIMITED, RECORD_UNAVAILABLE, SERVICE_UNAVAILABLE, DEADLINE_EXCEEDED.
     """
@@ -67,6 +68,16 @@ class KnowledgeServiceStub:
                 request_serializer=parley_dot_knowledge_dot_v1_dot_knowledge__service__pb2.ListDocumentsRequest.SerializeToString,
                 response_deserializer=parley_dot_knowledge_dot_v1_dot_knowledge__service__pb2.ListDocumentsResponse.FromString,
                 _registered_method=True)
+        self.ListCollections = channel.unary_unary(
+                '/parley.knowledge.v1.KnowledgeService/ListCollections',
+                request_serializer=parley_dot_knowledge_dot_v1_dot_knowledge__service__pb2.ListCollectionsRequest.SerializeToString,
+                response_deserializer=parley_dot_knowledge_dot_v1_dot_knowledge__service__pb2.ListCollectionsResponse.FromString,
+                _registered_method=True)
+        self.UpdateDocument = channel.unary_unary(
+                '/parley.knowledge.v1.KnowledgeService/UpdateDocument',
+                request_serializer=parley_dot_knowledge_dot_v1_dot_knowledge__service__pb2.UpdateDocumentRequest.SerializeToString,
+                response_deserializer=parley_dot_knowledge_dot_v1_dot_knowledge__service__pb2.UpdateDocumentResponse.FromString,
+                _registered_method=True)
         self.DeleteDocument = channel.unary_unary(
                 '/parley.knowledge.v1.KnowledgeService/DeleteDocument',
                 request_serializer=parley_dot_knowledge_dot_v1_dot_knowledge__service__pb2.DeleteDocumentRequest.SerializeToString,
@@ -85,15 +96,16 @@ class KnowledgeServiceStub:
 
 
 class KnowledgeServiceServicer:
-    """The organisation's documents and the search in them. Another organisation's document is DOCUMENT_NOT_FOUND.
+    """The organisation's documents and the search in them. Another organisation's document is DOCUMENT_NOT_FOUND, and so is
+    another member's private one.
     Every method may also refuse with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, INVALID_FIELD, MALFORMED_REQUEST,
     RATE_LIMITED, RECORD_UNAVAILABLE, SERVICE_UNAVAILABLE, DEADLINE_EXCEEDED.
     """
 
     def UploadDocument(self, request_iterator, context):
-        """Uploads a file in one stream: first `file`, then its bytes in order.
+        """Uploads a file in one stream: first `file`, then its bytes in order. A duplicate is refused before its bytes.
         Refusals: DOCUMENT_TOO_LARGE, DOCUMENT_EMPTY, UPLOAD_INCOMPLETE, CHECKSUM_MISMATCH, STORAGE_UNAVAILABLE,
-        REQUEST_ID_REUSED.
+        REQUEST_ID_REUSED, DOCUMENT_DUPLICATE, KNOWLEDGE_FULL.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -101,7 +113,7 @@ class KnowledgeServiceServicer:
 
     def CreateUpload(self, request, context):
         """Begins an upload in chunks, for clients that can't stream. It lives for a day.
-        Refusals: DOCUMENT_TOO_LARGE, DOCUMENT_EMPTY, REQUEST_ID_REUSED.
+        Refusals: DOCUMENT_TOO_LARGE, DOCUMENT_EMPTY, REQUEST_ID_REUSED, DOCUMENT_DUPLICATE, KNOWLEDGE_FULL.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -117,7 +129,8 @@ class KnowledgeServiceServicer:
 
     def FinishUpload(self, request, context):
         """Ends an upload: the file becomes a document and is queued for indexing.
-        Refusals: UPLOAD_NOT_FOUND, UPLOAD_INCOMPLETE, CHECKSUM_MISMATCH, STORAGE_UNAVAILABLE.
+        Refusals: UPLOAD_NOT_FOUND, UPLOAD_INCOMPLETE, CHECKSUM_MISMATCH, STORAGE_UNAVAILABLE, DOCUMENT_DUPLICATE,
+        KNOWLEDGE_FULL.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -132,16 +145,33 @@ class KnowledgeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListDocuments(self, request, context):
-        """The organisation's documents, newest first.
+        """The documents that the caller sees, newest first.
         Refusals: PAGE_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListCollections(self, request, context):
+        """The collections of the documents that the caller sees, by name.
+        Refusals: PAGE_TOKEN_INVALID.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateDocument(self, request, context):
+        """Shares a document with the organisation, makes it private again, or moves it to another collection. Its uploader
+        may.
+        Refusals: DOCUMENT_NOT_FOUND, DOCUMENT_NOT_YOURS.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteDocument(self, request, context):
-        """Deletes a document: at once from every answer and list, within seconds from index and store. Its uploader, an
-        admin and an owner may.
+        """Deletes a document: at once from every answer and list, within seconds from index and store. Its uploader may, and
+        an admin and an owner unless it is private.
         Refusals: DOCUMENT_NOT_FOUND, DOCUMENT_NOT_YOURS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -157,7 +187,7 @@ class KnowledgeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Search(self, request, context):
-        """The passages of the organisation's documents that fit a text best, best first.
+        """The passages of the documents that the caller sees that fit a text best, best first.
         Refusals: SEARCH_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -197,6 +227,16 @@ def add_KnowledgeServiceServicer_to_server(servicer, server):
                     request_deserializer=parley_dot_knowledge_dot_v1_dot_knowledge__service__pb2.ListDocumentsRequest.FromString,
                     response_serializer=parley_dot_knowledge_dot_v1_dot_knowledge__service__pb2.ListDocumentsResponse.SerializeToString,
             ),
+            'ListCollections': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCollections,
+                    request_deserializer=parley_dot_knowledge_dot_v1_dot_knowledge__service__pb2.ListCollectionsRequest.FromString,
+                    response_serializer=parley_dot_knowledge_dot_v1_dot_knowledge__service__pb2.ListCollectionsResponse.SerializeToString,
+            ),
+            'UpdateDocument': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateDocument,
+                    request_deserializer=parley_dot_knowledge_dot_v1_dot_knowledge__service__pb2.UpdateDocumentRequest.FromString,
+                    response_serializer=parley_dot_knowledge_dot_v1_dot_knowledge__service__pb2.UpdateDocumentResponse.SerializeToString,
+            ),
             'DeleteDocument': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteDocument,
                     request_deserializer=parley_dot_knowledge_dot_v1_dot_knowledge__service__pb2.DeleteDocumentRequest.FromString,
@@ -221,7 +261,8 @@ def add_KnowledgeServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class KnowledgeService:
-    """The organisation's documents and the search in them. Another organisation's document is DOCUMENT_NOT_FOUND.
+    """The organisation's documents and the search in them. Another organisation's document is DOCUMENT_NOT_FOUND, and so is
+    another member's private one.
     Every method may also refuse with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, INVALID_FIELD, MALFORMED_REQUEST,
     RATE_LIMITED, RECORD_UNAVAILABLE, SERVICE_UNAVAILABLE, DEADLINE_EXCEEDED.
     """
@@ -378,6 +419,60 @@ class KnowledgeService:
             '/parley.knowledge.v1.KnowledgeService/ListDocuments',
             parley_dot_knowledge_dot_v1_dot_knowledge__service__pb2.ListDocumentsRequest.SerializeToString,
             parley_dot_knowledge_dot_v1_dot_knowledge__service__pb2.ListDocumentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCollections(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.knowledge.v1.KnowledgeService/ListCollections',
+            parley_dot_knowledge_dot_v1_dot_knowledge__service__pb2.ListCollectionsRequest.SerializeToString,
+            parley_dot_knowledge_dot_v1_dot_knowledge__service__pb2.ListCollectionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateDocument(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.knowledge.v1.KnowledgeService/UpdateDocument',
+            parley_dot_knowledge_dot_v1_dot_knowledge__service__pb2.UpdateDocumentRequest.SerializeToString,
+            parley_dot_knowledge_dot_v1_dot_knowledge__service__pb2.UpdateDocumentResponse.FromString,
             options,
             channel_credentials,
             insecure,

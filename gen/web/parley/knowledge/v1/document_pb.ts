@@ -4,6 +4,7 @@
 
 import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
+import { file_buf_validate_validate } from "../../../buf/validate/validate_pb.js";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { ErrorReason } from "../../errors/v1/error_reason_pb.js";
@@ -14,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file parley/knowledge/v1/document.proto.
  */
 export const file_parley_knowledge_v1_document: GenFile = /*@__PURE__*/
-  fileDesc("CiJwYXJsZXkva25vd2xlZGdlL3YxL2RvY3VtZW50LnByb3RvEhNwYXJsZXkua25vd2xlZGdlLnYxIscCCghEb2N1bWVudBIKCgJpZBgBIAEoCRIQCghmaWxlbmFtZRgCIAEoCRIUCgxjb250ZW50X3R5cGUYAyABKAkSEgoKc2l6ZV9ieXRlcxgEIAEoBBIOCgZzaGEyNTYYBSABKAkSMQoFc3RhdGUYBiABKA4yIi5wYXJsZXkua25vd2xlZGdlLnYxLkRvY3VtZW50U3RhdGUSNwoIcHJvZ3Jlc3MYByABKAsyJS5wYXJsZXkua25vd2xlZGdlLnYxLkluZGV4aW5nUHJvZ3Jlc3MSNQoHZmFpbHVyZRgIIAEoCzIkLnBhcmxleS5rbm93bGVkZ2UudjEuRG9jdW1lbnRGYWlsdXJlEg8KB3VzZXJfaWQYCSABKAkSLwoLY3JlYXRlX3RpbWUYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIk0KEEluZGV4aW5nUHJvZ3Jlc3MSDQoFcGFnZXMYASABKA0SEAoIcGFzc2FnZXMYAiABKA0SGAoQcGFzc2FnZXNfaW5kZXhlZBgDIAEoDSJRCg9Eb2N1bWVudEZhaWx1cmUSLQoGcmVhc29uGAEgASgOMh0ucGFybGV5LmVycm9ycy52MS5FcnJvclJlYXNvbhIPCgdtZXNzYWdlGAIgASgJIngKB1Bhc3NhZ2USCgoCaWQYASABKAkSEwoLZG9jdW1lbnRfaWQYAiABKAkSEAoIZmlsZW5hbWUYAyABKAkSEQoEcGFnZRgEIAEoDUgAiAEBEhAKCGhlYWRpbmdzGAUgAygJEgwKBHRleHQYBiABKAlCBwoFX3BhZ2UqngEKDURvY3VtZW50U3RhdGUSHgoaRE9DVU1FTlRfU1RBVEVfVU5TUEVDSUZJRUQQABIZChVET0NVTUVOVF9TVEFURV9RVUVVRUQQARIbChdET0NVTUVOVF9TVEFURV9JTkRFWElORxACEhoKFkRPQ1VNRU5UX1NUQVRFX0lOREVYRUQQAxIZChVET0NVTUVOVF9TVEFURV9GQUlMRUQQBGIGcHJvdG8z", [file_google_protobuf_timestamp, file_parley_errors_v1_error_reason]);
+  fileDesc("CiJwYXJsZXkva25vd2xlZGdlL3YxL2RvY3VtZW50LnByb3RvEhNwYXJsZXkua25vd2xlZGdlLnYxIuAFCghEb2N1bWVudBIKCgJpZBgBIAEoCRIQCghmaWxlbmFtZRgCIAEoCRIUCgxjb250ZW50X3R5cGUYAyABKAkSEgoKc2l6ZV9ieXRlcxgEIAEoBBIOCgZzaGEyNTYYBSABKAkSMQoFc3RhdGUYBiABKA4yIi5wYXJsZXkua25vd2xlZGdlLnYxLkRvY3VtZW50U3RhdGUSNwoIcHJvZ3Jlc3MYByABKAsyJS5wYXJsZXkua25vd2xlZGdlLnYxLkluZGV4aW5nUHJvZ3Jlc3MSNQoHZmFpbHVyZRgIIAEoCzIkLnBhcmxleS5rbm93bGVkZ2UudjEuRG9jdW1lbnRGYWlsdXJlEg8KB3VzZXJfaWQYCSABKAkSLwoLY3JlYXRlX3RpbWUYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEtcCCgpjb2xsZWN0aW9uGAsgASgJQsICuki+AroBugIKCmNvbGxlY3Rpb24ST2EgbmFtZSBoYXMgYXQgbW9zdCA2MCB2aXNpYmxlIGNoYXJhY3RlcnMgYW5kIGRvZXMgbm90IGJlZ2luIG9yIGVuZCB3aXRoIGEgc3BhY2Ua2gFzaXplKHRoaXMpIDw9IDYwICYmIHRoaXMubWF0Y2hlcyhyJ14oW15cc1x4MDAtXHgxZlx4N2YtXHg5ZuKAi+KAjuKAj+KAqC3igK7igaAt4oGp77u/86CAgC3zoIG/XShbXlx4MDAtXHgxZlx4N2YtXHg5ZuKAi+KAjuKAj+KAqC3igK7igaAt4oGp77u/86CAgC3zoIG/XSpbXlxzXHgwMC1ceDFmXHg3Zi1ceDlm4oCL4oCO4oCP4oCoLeKAruKBoC3iganvu7/zoICALfOggb9dKT8pPyQnKRI9Cgp2aXNpYmlsaXR5GAwgASgOMh8ucGFybGV5Lmtub3dsZWRnZS52MS5WaXNpYmlsaXR5Qgi6SAWCAQIQASItCgpDb2xsZWN0aW9uEgwKBG5hbWUYASABKAkSEQoJZG9jdW1lbnRzGAIgASgNIk0KEEluZGV4aW5nUHJvZ3Jlc3MSDQoFcGFnZXMYASABKA0SEAoIcGFzc2FnZXMYAiABKA0SGAoQcGFzc2FnZXNfaW5kZXhlZBgDIAEoDSJRCg9Eb2N1bWVudEZhaWx1cmUSLQoGcmVhc29uGAEgASgOMh0ucGFybGV5LmVycm9ycy52MS5FcnJvclJlYXNvbhIPCgdtZXNzYWdlGAIgASgJIngKB1Bhc3NhZ2USCgoCaWQYASABKAkSEwoLZG9jdW1lbnRfaWQYAiABKAkSEAoIZmlsZW5hbWUYAyABKAkSEQoEcGFnZRgEIAEoDUgAiAEBEhAKCGhlYWRpbmdzGAUgAygJEgwKBHRleHQYBiABKAlCBwoFX3BhZ2UqngEKDURvY3VtZW50U3RhdGUSHgoaRE9DVU1FTlRfU1RBVEVfVU5TUEVDSUZJRUQQABIZChVET0NVTUVOVF9TVEFURV9RVUVVRUQQARIbChdET0NVTUVOVF9TVEFURV9JTkRFWElORxACEhoKFkRPQ1VNRU5UX1NUQVRFX0lOREVYRUQQAxIZChVET0NVTUVOVF9TVEFURV9GQUlMRUQQBCpdCgpWaXNpYmlsaXR5EhoKFlZJU0lCSUxJVFlfVU5TUEVDSUZJRUQQABIWChJWSVNJQklMSVRZX1BSSVZBVEUQARIbChdWSVNJQklMSVRZX09SR0FOSVNBVElPThACYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_timestamp, file_parley_errors_v1_error_reason]);
 
 /**
  * A file of the organisation.
@@ -91,6 +92,21 @@ export type Document = Message<"parley.knowledge.v1.Document"> & {
    * @generated from field: google.protobuf.Timestamp create_time = 10;
    */
   createTime?: Timestamp | undefined;
+
+  /**
+   * The collection it belongs to; empty for none. 0 to 60 characters, the first and last of them no space; no control
+   * characters and none that change the direction of text or are not seen.
+   *
+   * @generated from field: string collection = 11;
+   */
+  collection: string;
+
+  /**
+   * Who sees it.
+   *
+   * @generated from field: parley.knowledge.v1.Visibility visibility = 12;
+   */
+  visibility: Visibility;
 };
 
 /**
@@ -99,6 +115,34 @@ export type Document = Message<"parley.knowledge.v1.Document"> & {
  */
 export const DocumentSchema: GenMessage<Document> = /*@__PURE__*/
   messageDesc(file_parley_knowledge_v1_document, 0);
+
+/**
+ * Documents that belong together. It exists as long as there is a document in it.
+ *
+ * @generated from message parley.knowledge.v1.Collection
+ */
+export type Collection = Message<"parley.knowledge.v1.Collection"> & {
+  /**
+   * Its name; empty for the documents of no collection.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * How many documents in it the caller sees.
+   *
+   * @generated from field: uint32 documents = 2;
+   */
+  documents: number;
+};
+
+/**
+ * Describes the message parley.knowledge.v1.Collection.
+ * Use `create(CollectionSchema)` to create a new message.
+ */
+export const CollectionSchema: GenMessage<Collection> = /*@__PURE__*/
+  messageDesc(file_parley_knowledge_v1_document, 1);
 
 /**
  * How far indexing is.
@@ -133,7 +177,7 @@ export type IndexingProgress = Message<"parley.knowledge.v1.IndexingProgress"> &
  * Use `create(IndexingProgressSchema)` to create a new message.
  */
 export const IndexingProgressSchema: GenMessage<IndexingProgress> = /*@__PURE__*/
-  messageDesc(file_parley_knowledge_v1_document, 1);
+  messageDesc(file_parley_knowledge_v1_document, 2);
 
 /**
  * Why a document can't be indexed.
@@ -161,7 +205,7 @@ export type DocumentFailure = Message<"parley.knowledge.v1.DocumentFailure"> & {
  * Use `create(DocumentFailureSchema)` to create a new message.
  */
 export const DocumentFailureSchema: GenMessage<DocumentFailure> = /*@__PURE__*/
-  messageDesc(file_parley_knowledge_v1_document, 2);
+  messageDesc(file_parley_knowledge_v1_document, 3);
 
 /**
  * A piece of a document's text, as search finds it.
@@ -217,7 +261,7 @@ export type Passage = Message<"parley.knowledge.v1.Passage"> & {
  * Use `create(PassageSchema)` to create a new message.
  */
 export const PassageSchema: GenMessage<Passage> = /*@__PURE__*/
-  messageDesc(file_parley_knowledge_v1_document, 3);
+  messageDesc(file_parley_knowledge_v1_document, 4);
 
 /**
  * Where a document stands on its way into the index.
@@ -266,4 +310,38 @@ export enum DocumentState {
  */
 export const DocumentStateSchema: GenEnum<DocumentState> = /*@__PURE__*/
   enumDesc(file_parley_knowledge_v1_document, 0);
+
+/**
+ * Who sees a document, in every list, answer and search.
+ *
+ * @generated from enum parley.knowledge.v1.Visibility
+ */
+export enum Visibility {
+  /**
+   * Not said: an upload is then for the organisation, an update leaves it as it is. Never stored.
+   *
+   * @generated from enum value: VISIBILITY_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Its uploader alone; for everybody else, admins and owners too, it does not exist.
+   *
+   * @generated from enum value: VISIBILITY_PRIVATE = 1;
+   */
+  PRIVATE = 1,
+
+  /**
+   * Every member of the organisation.
+   *
+   * @generated from enum value: VISIBILITY_ORGANISATION = 2;
+   */
+  ORGANISATION = 2,
+}
+
+/**
+ * Describes the enum parley.knowledge.v1.Visibility.
+ */
+export const VisibilitySchema: GenEnum<Visibility> = /*@__PURE__*/
+  enumDesc(file_parley_knowledge_v1_document, 1);
 

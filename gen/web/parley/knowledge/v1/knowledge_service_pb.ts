@@ -6,7 +6,9 @@ import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegen
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "../../../buf/validate/validate_pb.js";
 import { file_google_api_annotations } from "../../../google/api/annotations_pb.js";
-import type { Document, Passage } from "./document_pb.js";
+import type { FieldMask } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_field_mask } from "@bufbuild/protobuf/wkt";
+import type { Collection, Document, Passage, Visibility } from "./document_pb.js";
 import { file_parley_knowledge_v1_document } from "./document_pb.js";
 import type { Message } from "@bufbuild/protobuf";
 
@@ -14,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file parley/knowledge/v1/knowledge_service.proto.
  */
 export const file_parley_knowledge_v1_knowledge_service: GenFile = /*@__PURE__*/
-  fileDesc("CitwYXJsZXkva25vd2xlZGdlL3YxL2tub3dsZWRnZV9zZXJ2aWNlLnByb3RvEhNwYXJsZXkua25vd2xlZGdlLnYxIp0BCgxVcGxvYWRlZEZpbGUSHAoKcmVxdWVzdF9pZBgBIAEoCUIIukgFcgOwAQESNAoIZmlsZW5hbWUYAiABKAlCIrpIH3IdEAEY/wEyFl5bXi9cXFx4MDAtXHgxZlx4N2ZdKyQSEgoKc2l6ZV9ieXRlcxgDIAEoBBIlCgZzaGEyNTYYBCABKAlCFbpIEnIQMg5eWzAtOWEtZl17NjR9JCJ3ChVVcGxvYWREb2N1bWVudFJlcXVlc3QSMQoEZmlsZRgBIAEoCzIhLnBhcmxleS5rbm93bGVkZ2UudjEuVXBsb2FkZWRGaWxlSAASHAoFY2h1bmsYAiABKAxCC7pICHoGEAEYgIBASABCDQoEcGFydBIFukgCCAEiSQoWVXBsb2FkRG9jdW1lbnRSZXNwb25zZRIvCghkb2N1bWVudBgBIAEoCzIdLnBhcmxleS5rbm93bGVkZ2UudjEuRG9jdW1lbnQiTgoTQ3JlYXRlVXBsb2FkUmVxdWVzdBI3CgRmaWxlGAEgASgLMiEucGFybGV5Lmtub3dsZWRnZS52MS5VcGxvYWRlZEZpbGVCBrpIA8gBASJBChRDcmVhdGVVcGxvYWRSZXNwb25zZRIRCgl1cGxvYWRfaWQYASABKAkSFgoOcmVjZWl2ZWRfYnl0ZXMYAiABKAQiZAoTQXBwZW5kVXBsb2FkUmVxdWVzdBIbCgl1cGxvYWRfaWQYASABKAlCCLpIBXIDsAEBEhQKDG9mZnNldF9ieXRlcxgCIAEoBBIaCgVjaHVuaxgDIAEoDEILukgIegYQARiAgEAiLgoUQXBwZW5kVXBsb2FkUmVzcG9uc2USFgoOcmVjZWl2ZWRfYnl0ZXMYASABKAQiMgoTRmluaXNoVXBsb2FkUmVxdWVzdBIbCgl1cGxvYWRfaWQYASABKAlCCLpIBXIDsAEBIkcKFEZpbmlzaFVwbG9hZFJlc3BvbnNlEi8KCGRvY3VtZW50GAEgASgLMh0ucGFybGV5Lmtub3dsZWRnZS52MS5Eb2N1bWVudCIzChJHZXREb2N1bWVudFJlcXVlc3QSHQoLZG9jdW1lbnRfaWQYASABKAlCCLpIBXIDsAEBIkYKE0dldERvY3VtZW50UmVzcG9uc2USLwoIZG9jdW1lbnQYASABKAsyHS5wYXJsZXkua25vd2xlZGdlLnYxLkRvY3VtZW50IlAKFExpc3REb2N1bWVudHNSZXF1ZXN0EhoKCXBhZ2Vfc2l6ZRgBIAEoDUIHukgEKgIYZBIcCgpwYWdlX3Rva2VuGAIgASgJQgi6SAVyAxisAiJiChVMaXN0RG9jdW1lbnRzUmVzcG9uc2USMAoJZG9jdW1lbnRzGAEgAygLMh0ucGFybGV5Lmtub3dsZWRnZS52MS5Eb2N1bWVudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiNgoVRGVsZXRlRG9jdW1lbnRSZXF1ZXN0Eh0KC2RvY3VtZW50X2lkGAEgASgJQgi6SAVyA7ABASIYChZEZWxldGVEb2N1bWVudFJlc3BvbnNlIjUKFFdhdGNoRG9jdW1lbnRSZXF1ZXN0Eh0KC2RvY3VtZW50X2lkGAEgASgJQgi6SAVyA7ABASJIChVXYXRjaERvY3VtZW50UmVzcG9uc2USLwoIZG9jdW1lbnQYASABKAsyHS5wYXJsZXkua25vd2xlZGdlLnYxLkRvY3VtZW50IkIKDVNlYXJjaFJlcXVlc3QSGQoFcXVlcnkYASABKAlCCrpIB3IFEAEY0A8SFgoFbGltaXQYAiABKA1CB7pIBCoCGBQiQAoOU2VhcmNoUmVzcG9uc2USLgoIcGFzc2FnZXMYASADKAsyHC5wYXJsZXkua25vd2xlZGdlLnYxLlBhc3NhZ2Uy4gkKEEtub3dsZWRnZVNlcnZpY2USjAEKDlVwbG9hZERvY3VtZW50EioucGFybGV5Lmtub3dsZWRnZS52MS5VcGxvYWREb2N1bWVudFJlcXVlc3QaKy5wYXJsZXkua25vd2xlZGdlLnYxLlVwbG9hZERvY3VtZW50UmVzcG9uc2UiH4LT5JMCGToBKiIUL3YxL2RvY3VtZW50czp1cGxvYWQoARJ7CgxDcmVhdGVVcGxvYWQSKC5wYXJsZXkua25vd2xlZGdlLnYxLkNyZWF0ZVVwbG9hZFJlcXVlc3QaKS5wYXJsZXkua25vd2xlZGdlLnYxLkNyZWF0ZVVwbG9hZFJlc3BvbnNlIhaC0+STAhA6ASoiCy92MS91cGxvYWRzEo4BCgxBcHBlbmRVcGxvYWQSKC5wYXJsZXkua25vd2xlZGdlLnYxLkFwcGVuZFVwbG9hZFJlcXVlc3QaKS5wYXJsZXkua25vd2xlZGdlLnYxLkFwcGVuZFVwbG9hZFJlc3BvbnNlIimC0+STAiM6ASoiHi92MS91cGxvYWRzL3t1cGxvYWRfaWR9OmFwcGVuZBKOAQoMRmluaXNoVXBsb2FkEigucGFybGV5Lmtub3dsZWRnZS52MS5GaW5pc2hVcGxvYWRSZXF1ZXN0GikucGFybGV5Lmtub3dsZWRnZS52MS5GaW5pc2hVcGxvYWRSZXNwb25zZSIpgtPkkwIjOgEqIh4vdjEvdXBsb2Fkcy97dXBsb2FkX2lkfTpmaW5pc2gShQEKC0dldERvY3VtZW50EicucGFybGV5Lmtub3dsZWRnZS52MS5HZXREb2N1bWVudFJlcXVlc3QaKC5wYXJsZXkua25vd2xlZGdlLnYxLkdldERvY3VtZW50UmVzcG9uc2UiI4LT5JMCHRIbL3YxL2RvY3VtZW50cy97ZG9jdW1lbnRfaWR9En0KDUxpc3REb2N1bWVudHMSKS5wYXJsZXkua25vd2xlZGdlLnYxLkxpc3REb2N1bWVudHNSZXF1ZXN0GioucGFybGV5Lmtub3dsZWRnZS52MS5MaXN0RG9jdW1lbnRzUmVzcG9uc2UiFYLT5JMCDxINL3YxL2RvY3VtZW50cxKOAQoORGVsZXRlRG9jdW1lbnQSKi5wYXJsZXkua25vd2xlZGdlLnYxLkRlbGV0ZURvY3VtZW50UmVxdWVzdBorLnBhcmxleS5rbm93bGVkZ2UudjEuRGVsZXRlRG9jdW1lbnRSZXNwb25zZSIjgtPkkwIdKhsvdjEvZG9jdW1lbnRzL3tkb2N1bWVudF9pZH0SkwEKDVdhdGNoRG9jdW1lbnQSKS5wYXJsZXkua25vd2xlZGdlLnYxLldhdGNoRG9jdW1lbnRSZXF1ZXN0GioucGFybGV5Lmtub3dsZWRnZS52MS5XYXRjaERvY3VtZW50UmVzcG9uc2UiKYLT5JMCIxIhL3YxL2RvY3VtZW50cy97ZG9jdW1lbnRfaWR9OndhdGNoMAEScgoGU2VhcmNoEiIucGFybGV5Lmtub3dsZWRnZS52MS5TZWFyY2hSZXF1ZXN0GiMucGFybGV5Lmtub3dsZWRnZS52MS5TZWFyY2hSZXNwb25zZSIfgtPkkwIZOgEqIhQvdjEvZG9jdW1lbnRzOnNlYXJjaGIGcHJvdG8z", [file_buf_validate_validate, file_google_api_annotations, file_parley_knowledge_v1_document]);
+  fileDesc("CitwYXJsZXkva25vd2xlZGdlL3YxL2tub3dsZWRnZV9zZXJ2aWNlLnByb3RvEhNwYXJsZXkua25vd2xlZGdlLnYxIs8ECgxVcGxvYWRlZEZpbGUSHAoKcmVxdWVzdF9pZBgBIAEoCUIIukgFcgOwAQESNAoIZmlsZW5hbWUYAiABKAlCIrpIH3IdEAEY/wEyFl5bXi9cXFx4MDAtXHgxZlx4N2ZdKyQSEgoKc2l6ZV9ieXRlcxgDIAEoBBIlCgZzaGEyNTYYBCABKAlCFbpIEnIQMg5eWzAtOWEtZl17NjR9JBLXAgoKY29sbGVjdGlvbhgFIAEoCULCArpIvgK6AboCCgpjb2xsZWN0aW9uEk9hIG5hbWUgaGFzIGF0IG1vc3QgNjAgdmlzaWJsZSBjaGFyYWN0ZXJzIGFuZCBkb2VzIG5vdCBiZWdpbiBvciBlbmQgd2l0aCBhIHNwYWNlGtoBc2l6ZSh0aGlzKSA8PSA2MCAmJiB0aGlzLm1hdGNoZXMocideKFteXHNceDAwLVx4MWZceDdmLVx4OWbigIvigI7igI/igKgt4oCu4oGgLeKBqe+7v/OggIAt86CBv10oW15ceDAwLVx4MWZceDdmLVx4OWbigIvigI7igI/igKgt4oCu4oGgLeKBqe+7v/OggIAt86CBv10qW15cc1x4MDAtXHgxZlx4N2YtXHg5ZuKAi+KAjuKAj+KAqC3igK7igaAt4oGp77u/86CAgC3zoIG/XSk/KT8kJykSPQoKdmlzaWJpbGl0eRgGIAEoDjIfLnBhcmxleS5rbm93bGVkZ2UudjEuVmlzaWJpbGl0eUIIukgFggECEAESFwoPYWxsb3dfZHVwbGljYXRlGAcgASgIIncKFVVwbG9hZERvY3VtZW50UmVxdWVzdBIxCgRmaWxlGAEgASgLMiEucGFybGV5Lmtub3dsZWRnZS52MS5VcGxvYWRlZEZpbGVIABIcCgVjaHVuaxgCIAEoDEILukgIegYQARiAgEBIAEINCgRwYXJ0EgW6SAIIASJJChZVcGxvYWREb2N1bWVudFJlc3BvbnNlEi8KCGRvY3VtZW50GAEgASgLMh0ucGFybGV5Lmtub3dsZWRnZS52MS5Eb2N1bWVudCJOChNDcmVhdGVVcGxvYWRSZXF1ZXN0EjcKBGZpbGUYASABKAsyIS5wYXJsZXkua25vd2xlZGdlLnYxLlVwbG9hZGVkRmlsZUIGukgDyAEBIkEKFENyZWF0ZVVwbG9hZFJlc3BvbnNlEhEKCXVwbG9hZF9pZBgBIAEoCRIWCg5yZWNlaXZlZF9ieXRlcxgCIAEoBCJkChNBcHBlbmRVcGxvYWRSZXF1ZXN0EhsKCXVwbG9hZF9pZBgBIAEoCUIIukgFcgOwAQESFAoMb2Zmc2V0X2J5dGVzGAIgASgEEhoKBWNodW5rGAMgASgMQgu6SAh6BhABGICAQCIuChRBcHBlbmRVcGxvYWRSZXNwb25zZRIWCg5yZWNlaXZlZF9ieXRlcxgBIAEoBCIyChNGaW5pc2hVcGxvYWRSZXF1ZXN0EhsKCXVwbG9hZF9pZBgBIAEoCUIIukgFcgOwAQEiRwoURmluaXNoVXBsb2FkUmVzcG9uc2USLwoIZG9jdW1lbnQYASABKAsyHS5wYXJsZXkua25vd2xlZGdlLnYxLkRvY3VtZW50IjMKEkdldERvY3VtZW50UmVxdWVzdBIdCgtkb2N1bWVudF9pZBgBIAEoCUIIukgFcgOwAQEiRgoTR2V0RG9jdW1lbnRSZXNwb25zZRIvCghkb2N1bWVudBgBIAEoCzIdLnBhcmxleS5rbm93bGVkZ2UudjEuRG9jdW1lbnQigQEKFExpc3REb2N1bWVudHNSZXF1ZXN0EhoKCXBhZ2Vfc2l6ZRgBIAEoDUIHukgEKgIYZBIcCgpwYWdlX3Rva2VuGAIgASgJQgi6SAVyAxisAhIgCgpjb2xsZWN0aW9uGAMgASgJQge6SARyAhg8SACIAQFCDQoLX2NvbGxlY3Rpb24iYgoVTGlzdERvY3VtZW50c1Jlc3BvbnNlEjAKCWRvY3VtZW50cxgBIAMoCzIdLnBhcmxleS5rbm93bGVkZ2UudjEuRG9jdW1lbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIlIKFkxpc3RDb2xsZWN0aW9uc1JlcXVlc3QSGgoJcGFnZV9zaXplGAEgASgNQge6SAQqAhhkEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDGNgEImgKF0xpc3RDb2xsZWN0aW9uc1Jlc3BvbnNlEjQKC2NvbGxlY3Rpb25zGAEgAygLMh8ucGFybGV5Lmtub3dsZWRnZS52MS5Db2xsZWN0aW9uEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSKOAgoVVXBkYXRlRG9jdW1lbnRSZXF1ZXN0EqMBCghkb2N1bWVudBgBIAEoCzIdLnBhcmxleS5rbm93bGVkZ2UudjEuRG9jdW1lbnRCcrpIb7oBaQoLZG9jdW1lbnQuaWQSEWlkIG11c3QgYmUgYSBVVUlEGkd0aGlzLmlkLm1hdGNoZXMoJ15bMC05YS1mQS1GXXs4fSgtWzAtOWEtZkEtRl17NH0pezN9LVswLTlhLWZBLUZdezEyfSQnKcgBARJPCgt1cGRhdGVfbWFzaxgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2tCHrpIG+IBGBIKY29sbGVjdGlvbhIKdmlzaWJpbGl0eSJJChZVcGRhdGVEb2N1bWVudFJlc3BvbnNlEi8KCGRvY3VtZW50GAEgASgLMh0ucGFybGV5Lmtub3dsZWRnZS52MS5Eb2N1bWVudCI2ChVEZWxldGVEb2N1bWVudFJlcXVlc3QSHQoLZG9jdW1lbnRfaWQYASABKAlCCLpIBXIDsAEBIhgKFkRlbGV0ZURvY3VtZW50UmVzcG9uc2UiNQoUV2F0Y2hEb2N1bWVudFJlcXVlc3QSHQoLZG9jdW1lbnRfaWQYASABKAlCCLpIBXIDsAEBIkgKFVdhdGNoRG9jdW1lbnRSZXNwb25zZRIvCghkb2N1bWVudBgBIAEoCzIdLnBhcmxleS5rbm93bGVkZ2UudjEuRG9jdW1lbnQiQgoNU2VhcmNoUmVxdWVzdBIZCgVxdWVyeRgBIAEoCUIKukgHcgUQARjQDxIWCgVsaW1pdBgCIAEoDUIHukgEKgIYFCJACg5TZWFyY2hSZXNwb25zZRIuCghwYXNzYWdlcxgBIAMoCzIcLnBhcmxleS5rbm93bGVkZ2UudjEuUGFzc2FnZTKFDAoQS25vd2xlZGdlU2VydmljZRKMAQoOVXBsb2FkRG9jdW1lbnQSKi5wYXJsZXkua25vd2xlZGdlLnYxLlVwbG9hZERvY3VtZW50UmVxdWVzdBorLnBhcmxleS5rbm93bGVkZ2UudjEuVXBsb2FkRG9jdW1lbnRSZXNwb25zZSIfgtPkkwIZOgEqIhQvdjEvZG9jdW1lbnRzOnVwbG9hZCgBEnsKDENyZWF0ZVVwbG9hZBIoLnBhcmxleS5rbm93bGVkZ2UudjEuQ3JlYXRlVXBsb2FkUmVxdWVzdBopLnBhcmxleS5rbm93bGVkZ2UudjEuQ3JlYXRlVXBsb2FkUmVzcG9uc2UiFoLT5JMCEDoBKiILL3YxL3VwbG9hZHMSjgEKDEFwcGVuZFVwbG9hZBIoLnBhcmxleS5rbm93bGVkZ2UudjEuQXBwZW5kVXBsb2FkUmVxdWVzdBopLnBhcmxleS5rbm93bGVkZ2UudjEuQXBwZW5kVXBsb2FkUmVzcG9uc2UiKYLT5JMCIzoBKiIeL3YxL3VwbG9hZHMve3VwbG9hZF9pZH06YXBwZW5kEo4BCgxGaW5pc2hVcGxvYWQSKC5wYXJsZXkua25vd2xlZGdlLnYxLkZpbmlzaFVwbG9hZFJlcXVlc3QaKS5wYXJsZXkua25vd2xlZGdlLnYxLkZpbmlzaFVwbG9hZFJlc3BvbnNlIimC0+STAiM6ASoiHi92MS91cGxvYWRzL3t1cGxvYWRfaWR9OmZpbmlzaBKFAQoLR2V0RG9jdW1lbnQSJy5wYXJsZXkua25vd2xlZGdlLnYxLkdldERvY3VtZW50UmVxdWVzdBooLnBhcmxleS5rbm93bGVkZ2UudjEuR2V0RG9jdW1lbnRSZXNwb25zZSIjgtPkkwIdEhsvdjEvZG9jdW1lbnRzL3tkb2N1bWVudF9pZH0SfQoNTGlzdERvY3VtZW50cxIpLnBhcmxleS5rbm93bGVkZ2UudjEuTGlzdERvY3VtZW50c1JlcXVlc3QaKi5wYXJsZXkua25vd2xlZGdlLnYxLkxpc3REb2N1bWVudHNSZXNwb25zZSIVgtPkkwIPEg0vdjEvZG9jdW1lbnRzEoUBCg9MaXN0Q29sbGVjdGlvbnMSKy5wYXJsZXkua25vd2xlZGdlLnYxLkxpc3RDb2xsZWN0aW9uc1JlcXVlc3QaLC5wYXJsZXkua25vd2xlZGdlLnYxLkxpc3RDb2xsZWN0aW9uc1Jlc3BvbnNlIheC0+STAhESDy92MS9jb2xsZWN0aW9ucxKYAQoOVXBkYXRlRG9jdW1lbnQSKi5wYXJsZXkua25vd2xlZGdlLnYxLlVwZGF0ZURvY3VtZW50UmVxdWVzdBorLnBhcmxleS5rbm93bGVkZ2UudjEuVXBkYXRlRG9jdW1lbnRSZXNwb25zZSItgtPkkwInOghkb2N1bWVudDIbL3YxL2RvY3VtZW50cy97ZG9jdW1lbnQuaWR9Eo4BCg5EZWxldGVEb2N1bWVudBIqLnBhcmxleS5rbm93bGVkZ2UudjEuRGVsZXRlRG9jdW1lbnRSZXF1ZXN0GisucGFybGV5Lmtub3dsZWRnZS52MS5EZWxldGVEb2N1bWVudFJlc3BvbnNlIiOC0+STAh0qGy92MS9kb2N1bWVudHMve2RvY3VtZW50X2lkfRKTAQoNV2F0Y2hEb2N1bWVudBIpLnBhcmxleS5rbm93bGVkZ2UudjEuV2F0Y2hEb2N1bWVudFJlcXVlc3QaKi5wYXJsZXkua25vd2xlZGdlLnYxLldhdGNoRG9jdW1lbnRSZXNwb25zZSIpgtPkkwIjEiEvdjEvZG9jdW1lbnRzL3tkb2N1bWVudF9pZH06d2F0Y2gwARJyCgZTZWFyY2gSIi5wYXJsZXkua25vd2xlZGdlLnYxLlNlYXJjaFJlcXVlc3QaIy5wYXJsZXkua25vd2xlZGdlLnYxLlNlYXJjaFJlc3BvbnNlIh+C0+STAhk6ASoiFC92MS9kb2N1bWVudHM6c2VhcmNoYgZwcm90bzM", [file_buf_validate_validate, file_google_api_annotations, file_google_protobuf_field_mask, file_parley_knowledge_v1_document]);
 
 /**
  * What a file is, before its bytes.
@@ -49,6 +51,28 @@ export type UploadedFile = Message<"parley.knowledge.v1.UploadedFile"> & {
    * @generated from field: string sha256 = 4;
    */
   sha256: string;
+
+  /**
+   * The collection to put it in, as in Document; empty for none.
+   *
+   * @generated from field: string collection = 5;
+   */
+  collection: string;
+
+  /**
+   * Who will see it; VISIBILITY_UNSPECIFIED means the organisation.
+   *
+   * @generated from field: parley.knowledge.v1.Visibility visibility = 6;
+   */
+  visibility: Visibility;
+
+  /**
+   * Take the file even if a document that the caller sees has the same content; else that is DOCUMENT_DUPLICATE. One
+   * that failed does not count.
+   *
+   * @generated from field: bool allow_duplicate = 7;
+   */
+  allowDuplicate: boolean;
 };
 
 /**
@@ -324,6 +348,13 @@ export type ListDocumentsRequest = Message<"parley.knowledge.v1.ListDocumentsReq
    * @generated from field: string page_token = 2;
    */
   pageToken: string;
+
+  /**
+   * Only documents of this collection; empty means those of none, absent means all.
+   *
+   * @generated from field: optional string collection = 3;
+   */
+  collection?: string | undefined;
 };
 
 /**
@@ -362,6 +393,111 @@ export const ListDocumentsResponseSchema: GenMessage<ListDocumentsResponse> = /*
   messageDesc(file_parley_knowledge_v1_knowledge_service, 12);
 
 /**
+ * A page of collections.
+ *
+ * @generated from message parley.knowledge.v1.ListCollectionsRequest
+ */
+export type ListCollectionsRequest = Message<"parley.knowledge.v1.ListCollectionsRequest"> & {
+  /**
+   * 1 to 100; 0 means 50.
+   *
+   * @generated from field: uint32 page_size = 1;
+   */
+  pageSize: number;
+
+  /**
+   * next_page_token of the page before; empty for the first, at most 600 characters.
+   *
+   * @generated from field: string page_token = 2;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message parley.knowledge.v1.ListCollectionsRequest.
+ * Use `create(ListCollectionsRequestSchema)` to create a new message.
+ */
+export const ListCollectionsRequestSchema: GenMessage<ListCollectionsRequest> = /*@__PURE__*/
+  messageDesc(file_parley_knowledge_v1_knowledge_service, 13);
+
+/**
+ * A page of collections.
+ *
+ * @generated from message parley.knowledge.v1.ListCollectionsResponse
+ */
+export type ListCollectionsResponse = Message<"parley.knowledge.v1.ListCollectionsResponse"> & {
+  /**
+   * By name, in the order of the code points.
+   *
+   * @generated from field: repeated parley.knowledge.v1.Collection collections = 1;
+   */
+  collections: Collection[];
+
+  /**
+   * Empty on the last page.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message parley.knowledge.v1.ListCollectionsResponse.
+ * Use `create(ListCollectionsResponseSchema)` to create a new message.
+ */
+export const ListCollectionsResponseSchema: GenMessage<ListCollectionsResponse> = /*@__PURE__*/
+  messageDesc(file_parley_knowledge_v1_knowledge_service, 14);
+
+/**
+ * The change of one document.
+ *
+ * @generated from message parley.knowledge.v1.UpdateDocumentRequest
+ */
+export type UpdateDocumentRequest = Message<"parley.knowledge.v1.UpdateDocumentRequest"> & {
+  /**
+   * `id` says which; the fields that update_mask names are taken. Over REST it is the body, the id in the path.
+   *
+   * @generated from field: parley.knowledge.v1.Document document = 1;
+   */
+  document?: Document | undefined;
+
+  /**
+   * `collection` and `visibility` can change. Absent: those of them that `document` has (AIP-134).
+   *
+   * @generated from field: google.protobuf.FieldMask update_mask = 2;
+   */
+  updateMask?: FieldMask | undefined;
+};
+
+/**
+ * Describes the message parley.knowledge.v1.UpdateDocumentRequest.
+ * Use `create(UpdateDocumentRequestSchema)` to create a new message.
+ */
+export const UpdateDocumentRequestSchema: GenMessage<UpdateDocumentRequest> = /*@__PURE__*/
+  messageDesc(file_parley_knowledge_v1_knowledge_service, 15);
+
+/**
+ * The document after the change.
+ *
+ * @generated from message parley.knowledge.v1.UpdateDocumentResponse
+ */
+export type UpdateDocumentResponse = Message<"parley.knowledge.v1.UpdateDocumentResponse"> & {
+  /**
+   * The changed document.
+   *
+   * @generated from field: parley.knowledge.v1.Document document = 1;
+   */
+  document?: Document | undefined;
+};
+
+/**
+ * Describes the message parley.knowledge.v1.UpdateDocumentResponse.
+ * Use `create(UpdateDocumentResponseSchema)` to create a new message.
+ */
+export const UpdateDocumentResponseSchema: GenMessage<UpdateDocumentResponse> = /*@__PURE__*/
+  messageDesc(file_parley_knowledge_v1_knowledge_service, 16);
+
+/**
  * Which document to delete.
  *
  * @generated from message parley.knowledge.v1.DeleteDocumentRequest
@@ -380,7 +516,7 @@ export type DeleteDocumentRequest = Message<"parley.knowledge.v1.DeleteDocumentR
  * Use `create(DeleteDocumentRequestSchema)` to create a new message.
  */
 export const DeleteDocumentRequestSchema: GenMessage<DeleteDocumentRequest> = /*@__PURE__*/
-  messageDesc(file_parley_knowledge_v1_knowledge_service, 13);
+  messageDesc(file_parley_knowledge_v1_knowledge_service, 17);
 
 /**
  * The document is gone from lists and answers.
@@ -395,7 +531,7 @@ export type DeleteDocumentResponse = Message<"parley.knowledge.v1.DeleteDocument
  * Use `create(DeleteDocumentResponseSchema)` to create a new message.
  */
 export const DeleteDocumentResponseSchema: GenMessage<DeleteDocumentResponse> = /*@__PURE__*/
-  messageDesc(file_parley_knowledge_v1_knowledge_service, 14);
+  messageDesc(file_parley_knowledge_v1_knowledge_service, 18);
 
 /**
  * Which document to watch.
@@ -416,7 +552,7 @@ export type WatchDocumentRequest = Message<"parley.knowledge.v1.WatchDocumentReq
  * Use `create(WatchDocumentRequestSchema)` to create a new message.
  */
 export const WatchDocumentRequestSchema: GenMessage<WatchDocumentRequest> = /*@__PURE__*/
-  messageDesc(file_parley_knowledge_v1_knowledge_service, 15);
+  messageDesc(file_parley_knowledge_v1_knowledge_service, 19);
 
 /**
  * The document after a step.
@@ -437,7 +573,7 @@ export type WatchDocumentResponse = Message<"parley.knowledge.v1.WatchDocumentRe
  * Use `create(WatchDocumentResponseSchema)` to create a new message.
  */
 export const WatchDocumentResponseSchema: GenMessage<WatchDocumentResponse> = /*@__PURE__*/
-  messageDesc(file_parley_knowledge_v1_knowledge_service, 16);
+  messageDesc(file_parley_knowledge_v1_knowledge_service, 20);
 
 /**
  * What to look for.
@@ -465,7 +601,7 @@ export type SearchRequest = Message<"parley.knowledge.v1.SearchRequest"> & {
  * Use `create(SearchRequestSchema)` to create a new message.
  */
 export const SearchRequestSchema: GenMessage<SearchRequest> = /*@__PURE__*/
-  messageDesc(file_parley_knowledge_v1_knowledge_service, 17);
+  messageDesc(file_parley_knowledge_v1_knowledge_service, 21);
 
 /**
  * What was found.
@@ -486,10 +622,11 @@ export type SearchResponse = Message<"parley.knowledge.v1.SearchResponse"> & {
  * Use `create(SearchResponseSchema)` to create a new message.
  */
 export const SearchResponseSchema: GenMessage<SearchResponse> = /*@__PURE__*/
-  messageDesc(file_parley_knowledge_v1_knowledge_service, 18);
+  messageDesc(file_parley_knowledge_v1_knowledge_service, 22);
 
 /**
- * The organisation's documents and the search in them. Another organisation's document is DOCUMENT_NOT_FOUND.
+ * The organisation's documents and the search in them. Another organisation's document is DOCUMENT_NOT_FOUND, and so is
+ * another member's private one.
  * Every method may also refuse with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, INVALID_FIELD, MALFORMED_REQUEST,
  * RATE_LIMITED, RECORD_UNAVAILABLE, SERVICE_UNAVAILABLE, DEADLINE_EXCEEDED.
  *
@@ -497,9 +634,9 @@ export const SearchResponseSchema: GenMessage<SearchResponse> = /*@__PURE__*/
  */
 export const KnowledgeService: GenService<{
   /**
-   * Uploads a file in one stream: first `file`, then its bytes in order.
+   * Uploads a file in one stream: first `file`, then its bytes in order. A duplicate is refused before its bytes.
    * Refusals: DOCUMENT_TOO_LARGE, DOCUMENT_EMPTY, UPLOAD_INCOMPLETE, CHECKSUM_MISMATCH, STORAGE_UNAVAILABLE,
-   * REQUEST_ID_REUSED.
+   * REQUEST_ID_REUSED, DOCUMENT_DUPLICATE, KNOWLEDGE_FULL.
    *
    * @generated from rpc parley.knowledge.v1.KnowledgeService.UploadDocument
    */
@@ -510,7 +647,7 @@ export const KnowledgeService: GenService<{
   },
   /**
    * Begins an upload in chunks, for clients that can't stream. It lives for a day.
-   * Refusals: DOCUMENT_TOO_LARGE, DOCUMENT_EMPTY, REQUEST_ID_REUSED.
+   * Refusals: DOCUMENT_TOO_LARGE, DOCUMENT_EMPTY, REQUEST_ID_REUSED, DOCUMENT_DUPLICATE, KNOWLEDGE_FULL.
    *
    * @generated from rpc parley.knowledge.v1.KnowledgeService.CreateUpload
    */
@@ -532,7 +669,8 @@ export const KnowledgeService: GenService<{
   },
   /**
    * Ends an upload: the file becomes a document and is queued for indexing.
-   * Refusals: UPLOAD_NOT_FOUND, UPLOAD_INCOMPLETE, CHECKSUM_MISMATCH, STORAGE_UNAVAILABLE.
+   * Refusals: UPLOAD_NOT_FOUND, UPLOAD_INCOMPLETE, CHECKSUM_MISMATCH, STORAGE_UNAVAILABLE, DOCUMENT_DUPLICATE,
+   * KNOWLEDGE_FULL.
    *
    * @generated from rpc parley.knowledge.v1.KnowledgeService.FinishUpload
    */
@@ -553,7 +691,7 @@ export const KnowledgeService: GenService<{
     output: typeof GetDocumentResponseSchema;
   },
   /**
-   * The organisation's documents, newest first.
+   * The documents that the caller sees, newest first.
    * Refusals: PAGE_TOKEN_INVALID.
    *
    * @generated from rpc parley.knowledge.v1.KnowledgeService.ListDocuments
@@ -564,8 +702,31 @@ export const KnowledgeService: GenService<{
     output: typeof ListDocumentsResponseSchema;
   },
   /**
-   * Deletes a document: at once from every answer and list, within seconds from index and store. Its uploader, an
-   * admin and an owner may.
+   * The collections of the documents that the caller sees, by name.
+   * Refusals: PAGE_TOKEN_INVALID.
+   *
+   * @generated from rpc parley.knowledge.v1.KnowledgeService.ListCollections
+   */
+  listCollections: {
+    methodKind: "unary";
+    input: typeof ListCollectionsRequestSchema;
+    output: typeof ListCollectionsResponseSchema;
+  },
+  /**
+   * Shares a document with the organisation, makes it private again, or moves it to another collection. Its uploader
+   * may.
+   * Refusals: DOCUMENT_NOT_FOUND, DOCUMENT_NOT_YOURS.
+   *
+   * @generated from rpc parley.knowledge.v1.KnowledgeService.UpdateDocument
+   */
+  updateDocument: {
+    methodKind: "unary";
+    input: typeof UpdateDocumentRequestSchema;
+    output: typeof UpdateDocumentResponseSchema;
+  },
+  /**
+   * Deletes a document: at once from every answer and list, within seconds from index and store. Its uploader may, and
+   * an admin and an owner unless it is private.
    * Refusals: DOCUMENT_NOT_FOUND, DOCUMENT_NOT_YOURS.
    *
    * @generated from rpc parley.knowledge.v1.KnowledgeService.DeleteDocument
@@ -587,7 +748,7 @@ export const KnowledgeService: GenService<{
     output: typeof WatchDocumentResponseSchema;
   },
   /**
-   * The passages of the organisation's documents that fit a text best, best first.
+   * The passages of the documents that the caller sees that fit a text best, best first.
    * Refusals: SEARCH_UNAVAILABLE.
    *
    * @generated from rpc parley.knowledge.v1.KnowledgeService.Search

@@ -187,7 +187,7 @@ class ErrorReason(betterproto2.Enum):
 
     DOCUMENT_NOT_FOUND = 80
     """
-    NOT_FOUND. No such document, or it belongs to another organisation.
+    NOT_FOUND. No such document, or it belongs to another organisation, or is private to another member.
     """
 
     UPLOAD_NOT_FOUND = 81
@@ -262,7 +262,19 @@ class ErrorReason(betterproto2.Enum):
 
     DOCUMENT_NOT_YOURS = 95
     """
-    PERMISSION_DENIED. Only the document's uploader, an admin or an owner may do this.
+    PERMISSION_DENIED. Only the document's uploader may do this; delete it, an admin or an owner too.
+    """
+
+    DOCUMENT_DUPLICATE = 96
+    """
+    ALREADY_EXISTS. A document that the caller sees has the same content; the facts give its document_id. An upload
+    with allow_duplicate is taken all the same.
+    """
+
+    KNOWLEDGE_FULL = 97
+    """
+    RESOURCE_EXHAUSTED. The organisation has as many documents or bytes as allowed, uploads on their way counted; the
+    facts give limit_documents and limit_bytes. Delete some.
     """
 
     @classmethod
@@ -317,6 +329,8 @@ class ErrorReason(betterproto2.Enum):
             93: "ERROR_REASON_SEARCH_UNAVAILABLE",
             94: "ERROR_REASON_STORAGE_UNAVAILABLE",
             95: "ERROR_REASON_DOCUMENT_NOT_YOURS",
+            96: "ERROR_REASON_DOCUMENT_DUPLICATE",
+            97: "ERROR_REASON_KNOWLEDGE_FULL",
         }
 
     @classmethod
@@ -371,4 +385,6 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_SEARCH_UNAVAILABLE": 93,
             "ERROR_REASON_STORAGE_UNAVAILABLE": 94,
             "ERROR_REASON_DOCUMENT_NOT_YOURS": 95,
+            "ERROR_REASON_DOCUMENT_DUPLICATE": 96,
+            "ERROR_REASON_KNOWLEDGE_FULL": 97,
         }

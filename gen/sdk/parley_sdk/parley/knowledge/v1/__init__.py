@@ -6,6 +6,7 @@
 __all__ = (
     "AppendUploadRequest",
     "AppendUploadResponse",
+    "Collection",
     "CreateUploadRequest",
     "CreateUploadResponse",
     "DeleteDocumentRequest",
@@ -16,6 +17,7 @@ __all__ = (
     "DocumentFailure",
     "DocumentIndexed",
     "DocumentState",
+    "DocumentUpdated",
     "DocumentUploaded",
     "FinishUploadRequest",
     "FinishUploadResponse",
@@ -23,14 +25,19 @@ __all__ = (
     "GetDocumentResponse",
     "IndexingProgress",
     "KnowledgeServiceStub",
+    "ListCollectionsRequest",
+    "ListCollectionsResponse",
     "ListDocumentsRequest",
     "ListDocumentsResponse",
     "Passage",
     "SearchRequest",
     "SearchResponse",
+    "UpdateDocumentRequest",
+    "UpdateDocumentResponse",
     "UploadDocumentRequest",
     "UploadDocumentResponse",
     "UploadedFile",
+    "Visibility",
     "WatchDocumentRequest",
     "WatchDocumentResponse",
 )
@@ -104,6 +111,43 @@ class DocumentState(betterproto2.Enum):
         }
 
 
+class Visibility(betterproto2.Enum):
+    """
+    Who sees a document, in every list, answer and search.
+    """
+
+    UNSPECIFIED = 0
+    """
+    Not said: an upload is then for the organisation, an update leaves it as it is. Never stored.
+    """
+
+    PRIVATE = 1
+    """
+    Its uploader alone; for everybody else, admins and owners too, it does not exist.
+    """
+
+    ORGANISATION = 2
+    """
+    Every member of the organisation.
+    """
+
+    @classmethod
+    def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
+        return {
+            0: "VISIBILITY_UNSPECIFIED",
+            1: "VISIBILITY_PRIVATE",
+            2: "VISIBILITY_ORGANISATION",
+        }
+
+    @classmethod
+    def betterproto_renamed_proto_names_to_value(cls) -> dict[str, int]:
+        return {
+            "VISIBILITY_UNSPECIFIED": 0,
+            "VISIBILITY_PRIVATE": 1,
+            "VISIBILITY_ORGANISATION": 2,
+        }
+
+
 @dataclass(eq=False, repr=False)
 class AppendUploadRequest(betterproto2.Message):
     """
@@ -142,6 +186,26 @@ class AppendUploadResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("parley.knowledge.v1", "AppendUploadResponse", AppendUploadResponse)
+
+
+@dataclass(eq=False, repr=False)
+class Collection(betterproto2.Message):
+    """
+    Documents that belong together. It exists as long as there is a document in it.
+    """
+
+    name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Its name; empty for the documents of no collection.
+    """
+
+    documents: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
+    """
+    How many documents in it the caller sees.
+    """
+
+
+default_message_pool.register_message("parley.knowledge.v1", "Collection", Collection)
 
 
 @dataclass(eq=False, repr=False)
@@ -262,6 +326,17 @@ class Document(betterproto2.Message):
     )
     """
     When the upload was finished.
+    """
+
+    collection: "str" = betterproto2.field(11, betterproto2.TYPE_STRING)
+    """
+    The collection it belongs to; empty for none. 0 to 60 characters, the first and last of them no space; no control
+    characters and none that change the direction of text or are not seen.
+    """
+
+    visibility: "Visibility" = betterproto2.field(12, betterproto2.TYPE_ENUM, default_factory=lambda: Visibility(0))
+    """
+    Who sees it.
     """
 
 
@@ -393,6 +468,31 @@ default_message_pool.register_message("parley.knowledge.v1", "DocumentIndexed", 
 
 
 @dataclass(eq=False, repr=False)
+class DocumentUpdated(betterproto2.Message):
+    """
+    A document was shared, made private or moved to another collection; the record says what it is now.
+    """
+
+    tenant_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The organisation, UUID.
+    """
+
+    user_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Who uploaded it, UUID.
+    """
+
+    document_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    The document, UUID.
+    """
+
+
+default_message_pool.register_message("parley.knowledge.v1", "DocumentUpdated", DocumentUpdated)
+
+
+@dataclass(eq=False, repr=False)
 class DocumentUploaded(betterproto2.Message):
     """
     A file was stored and waits to be indexed.
@@ -508,6 +608,46 @@ default_message_pool.register_message("parley.knowledge.v1", "IndexingProgress",
 
 
 @dataclass(eq=False, repr=False)
+class ListCollectionsRequest(betterproto2.Message):
+    """
+    A page of collections.
+    """
+
+    page_size: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
+    """
+    1 to 100; 0 means 50.
+    """
+
+    page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    next_page_token of the page before; empty for the first, at most 600 characters.
+    """
+
+
+default_message_pool.register_message("parley.knowledge.v1", "ListCollectionsRequest", ListCollectionsRequest)
+
+
+@dataclass(eq=False, repr=False)
+class ListCollectionsResponse(betterproto2.Message):
+    """
+    A page of collections.
+    """
+
+    collections: "list[Collection]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    By name, in the order of the code points.
+    """
+
+    next_page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Empty on the last page.
+    """
+
+
+default_message_pool.register_message("parley.knowledge.v1", "ListCollectionsResponse", ListCollectionsResponse)
+
+
+@dataclass(eq=False, repr=False)
 class ListDocumentsRequest(betterproto2.Message):
     """
     A page of documents.
@@ -521,6 +661,11 @@ class ListDocumentsRequest(betterproto2.Message):
     page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
     next_page_token of the page before; empty for the first, at most 300 characters.
+    """
+
+    collection: "str | None" = betterproto2.field(3, betterproto2.TYPE_STRING, optional=True)
+    """
+    Only documents of this collection; empty means those of none, absent means all.
     """
 
 
@@ -623,6 +768,43 @@ default_message_pool.register_message("parley.knowledge.v1", "SearchResponse", S
 
 
 @dataclass(eq=False, repr=False)
+class UpdateDocumentRequest(betterproto2.Message):
+    """
+    The change of one document.
+    """
+
+    document: "Document | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    `id` says which; the fields that update_mask names are taken. Over REST it is the body, the id in the path.
+    """
+
+    update_mask: "___google__protobuf__.FieldMask | None" = betterproto2.field(
+        2, betterproto2.TYPE_MESSAGE, optional=True
+    )
+    """
+    `collection` and `visibility` can change. Absent: those of them that `document` has (AIP-134).
+    """
+
+
+default_message_pool.register_message("parley.knowledge.v1", "UpdateDocumentRequest", UpdateDocumentRequest)
+
+
+@dataclass(eq=False, repr=False)
+class UpdateDocumentResponse(betterproto2.Message):
+    """
+    The document after the change.
+    """
+
+    document: "Document | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The changed document.
+    """
+
+
+default_message_pool.register_message("parley.knowledge.v1", "UpdateDocumentResponse", UpdateDocumentResponse)
+
+
+@dataclass(eq=False, repr=False)
 class UploadDocumentRequest(betterproto2.Message):
     """
     A piece of the upload stream.
@@ -686,6 +868,22 @@ class UploadedFile(betterproto2.Message):
     SHA-256 of the file, 64 lower-case hex digits.
     """
 
+    collection: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    The collection to put it in, as in Document; empty for none.
+    """
+
+    visibility: "Visibility" = betterproto2.field(6, betterproto2.TYPE_ENUM, default_factory=lambda: Visibility(0))
+    """
+    Who will see it; VISIBILITY_UNSPECIFIED means the organisation.
+    """
+
+    allow_duplicate: "bool" = betterproto2.field(7, betterproto2.TYPE_BOOL)
+    """
+    Take the file even if a document that the caller sees has the same content; else that is DOCUMENT_DUPLICATE. One
+    that failed does not count.
+    """
+
 
 default_message_pool.register_message("parley.knowledge.v1", "UploadedFile", UploadedFile)
 
@@ -722,7 +920,8 @@ default_message_pool.register_message("parley.knowledge.v1", "WatchDocumentRespo
 
 class KnowledgeServiceStub(betterproto2_grpclib.ServiceStub):
     """
-    The organisation's documents and the search in them. Another organisation's document is DOCUMENT_NOT_FOUND.
+    The organisation's documents and the search in them. Another organisation's document is DOCUMENT_NOT_FOUND, and so is
+    another member's private one.
     Every method may also refuse with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, INVALID_FIELD, MALFORMED_REQUEST,
     RATE_LIMITED, RECORD_UNAVAILABLE, SERVICE_UNAVAILABLE, DEADLINE_EXCEEDED.
     """
@@ -736,9 +935,9 @@ class KnowledgeServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "UploadDocumentResponse":
         """
-        Uploads a file in one stream: first `file`, then its bytes in order.
+        Uploads a file in one stream: first `file`, then its bytes in order. A duplicate is refused before its bytes.
         Refusals: DOCUMENT_TOO_LARGE, DOCUMENT_EMPTY, UPLOAD_INCOMPLETE, CHECKSUM_MISMATCH, STORAGE_UNAVAILABLE,
-        REQUEST_ID_REUSED.
+        REQUEST_ID_REUSED, DOCUMENT_DUPLICATE, KNOWLEDGE_FULL.
         """
 
         return await self._stream_unary(
@@ -761,7 +960,7 @@ class KnowledgeServiceStub(betterproto2_grpclib.ServiceStub):
     ) -> "CreateUploadResponse":
         """
         Begins an upload in chunks, for clients that can't stream. It lives for a day.
-        Refusals: DOCUMENT_TOO_LARGE, DOCUMENT_EMPTY, REQUEST_ID_REUSED.
+        Refusals: DOCUMENT_TOO_LARGE, DOCUMENT_EMPTY, REQUEST_ID_REUSED, DOCUMENT_DUPLICATE, KNOWLEDGE_FULL.
         """
 
         return await self._unary_unary(
@@ -805,7 +1004,8 @@ class KnowledgeServiceStub(betterproto2_grpclib.ServiceStub):
     ) -> "FinishUploadResponse":
         """
         Ends an upload: the file becomes a document and is queued for indexing.
-        Refusals: UPLOAD_NOT_FOUND, UPLOAD_INCOMPLETE, CHECKSUM_MISMATCH, STORAGE_UNAVAILABLE.
+        Refusals: UPLOAD_NOT_FOUND, UPLOAD_INCOMPLETE, CHECKSUM_MISMATCH, STORAGE_UNAVAILABLE, DOCUMENT_DUPLICATE,
+        KNOWLEDGE_FULL.
         """
 
         return await self._unary_unary(
@@ -848,7 +1048,7 @@ class KnowledgeServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "ListDocumentsResponse":
         """
-        The organisation's documents, newest first.
+        The documents that the caller sees, newest first.
         Refusals: PAGE_TOKEN_INVALID.
         """
 
@@ -856,6 +1056,51 @@ class KnowledgeServiceStub(betterproto2_grpclib.ServiceStub):
             "/parley.knowledge.v1.KnowledgeService/ListDocuments",
             message,
             ListDocumentsResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def list_collections(
+        self,
+        message: "ListCollectionsRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "ListCollectionsResponse":
+        """
+        The collections of the documents that the caller sees, by name.
+        Refusals: PAGE_TOKEN_INVALID.
+        """
+
+        return await self._unary_unary(
+            "/parley.knowledge.v1.KnowledgeService/ListCollections",
+            message,
+            ListCollectionsResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def update_document(
+        self,
+        message: "UpdateDocumentRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "UpdateDocumentResponse":
+        """
+        Shares a document with the organisation, makes it private again, or moves it to another collection. Its uploader
+        may.
+        Refusals: DOCUMENT_NOT_FOUND, DOCUMENT_NOT_YOURS.
+        """
+
+        return await self._unary_unary(
+            "/parley.knowledge.v1.KnowledgeService/UpdateDocument",
+            message,
+            UpdateDocumentResponse,
             timeout=timeout,
             deadline=deadline,
             metadata=metadata,
@@ -870,8 +1115,8 @@ class KnowledgeServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "DeleteDocumentResponse":
         """
-        Deletes a document: at once from every answer and list, within seconds from index and store. Its uploader, an
-        admin and an owner may.
+        Deletes a document: at once from every answer and list, within seconds from index and store. Its uploader may, and
+        an admin and an owner unless it is private.
         Refusals: DOCUMENT_NOT_FOUND, DOCUMENT_NOT_YOURS.
         """
 
@@ -916,7 +1161,7 @@ class KnowledgeServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "SearchResponse":
         """
-        The passages of the organisation's documents that fit a text best, best first.
+        The passages of the documents that the caller sees that fit a text best, best first.
         Refusals: SEARCH_UNAVAILABLE.
         """
 
