@@ -74,10 +74,7 @@ class ValkeyTurnLog:
         await self._client.ping()
 
     async def begin(self, turn_id: UUID) -> None:
-        if self._pipe.connected:
-            self._looked_at[turn_id] = self._pipe.connections
-        else:
-            await self._look(turn_id, 0)
+        await self._look(turn_id, 0)
 
     async def append(
         self, turn_id: UUID, after: int, entries: Sequence[Entry], *, incarnation: str | None = None
@@ -158,7 +155,6 @@ class _Pipe:
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.connections = 0  # counts them, so that each has its number
-        self.connected = False  # over the last one
         self.incarnation: str | None = None
 
     def open(self) -> None:
@@ -189,12 +185,10 @@ class _Pipe:
                     await connection.send_command("INFO", "server")
                     self.incarnation = _run_id(await connection.read_response())
                 self.connections += 1
-                self.connected = True
                 while True:
                     await self._news.wait()
                     await self._exchange(connection)
             except (RedisError, OSError, TimeoutError):
-                self.connected = False
                 self._fail()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_RECONNECT_S):
