@@ -17,7 +17,8 @@ down:  ## stop a mesh that runs in the background
 	@parley down --data-dir $(DATA_DIR)
 
 test: install web/node_modules  ## run every test, on the real components
-	$(PYTEST)
+	$(PYTEST) -n 2 --dist loadfile -m "not faults"
+	$(PYTEST) -m faults
 
 check: install web/node_modules  ## lint: style, types, contract
 	ruff check

@@ -11,7 +11,7 @@ from tests.edge.answers import rest_refusal
 from tests.edge.conftest import Edge
 from tests.edge.servers import UNAVAILABLE_PAGE_SIZE, UNKNOWN_ID
 
-CONVERSATION_ID = str(uuid4())
+CONVERSATION_ID = "c0ffee00-0000-4000-8000-00000000d0d0"
 MALFORMED = (400, "MALFORMED_REQUEST")
 
 

@@ -48,7 +48,9 @@ async def messages_of(edge: grpc.aio.Channel, user: Any, conversation_id: str) -
 
 async def test_a_turn_is_numbered_events_and_a_saved_answer(edge: grpc.aio.Channel, user: Any) -> None:
     conversation_id = await new_conversation(edge, user)
-    events = await events_of(edge, user, question(conversation_id, "the heron stands in the water"))
+    options = TurnOptions(model="echo", search=True)
+    request = question(conversation_id, "the heron stands in the water", options=options)
+    events = await events_of(edge, user, request)
     kinds = [event.WhichOneof("event") for event in events]
     assert [event.sequence for event in events] == list(range(1, len(events) + 1))
     assert kinds[:2] == ["started", "sources"]

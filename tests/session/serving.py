@@ -11,7 +11,7 @@ from parley.session.v1.session_service_pb2_grpc import SessionServiceStub
 from parley.session.v1.turn_record_service_pb2_grpc import TurnRecordServiceStub
 from tests.session.conftest import Metadata
 
-NOBODYS = str(uuid4())
+NOBODYS = "5e55a000-0000-4000-8000-00000000d0d0"
 
 
 async def make(sessions: SessionServiceStub, me: Metadata, title: str = "") -> proto.Conversation:
