@@ -24,7 +24,7 @@ _OUTBOX_MIGRATIONS = Path(__file__).parents[1] / "events" / "migrations"
 class Database:
     """Opened with `async with`: applies the migrations and keeps the pool."""
 
-    def __init__(self, dsn: str, password_file: Path | None, service_folder: Path, *, max_connections: int = 8) -> None:
+    def __init__(self, dsn: str, password_file: Path | None, service_folder: Path, *, max_connections: int = 4) -> None:
         """`service_folder` holds queries.sql and migrations/."""
         self._dsn = dsn
         self._password_file = password_file
@@ -42,7 +42,7 @@ class Database:
         self._pool = await asyncpg.create_pool(
             self._dsn,
             password=self._password,
-            min_size=1,
+            min_size=self._max_connections,
             max_size=self._max_connections,
             command_timeout=_STATEMENT_TIMEOUT_S,
             init=_use_jsonb,
