@@ -19,6 +19,8 @@ UNARY_S, STREAM_S = 15, 3600
 OFFSET_S = 0.02
 TRAVEL_S = 0.5
 """What a busy machine may take from the client to the handler."""
+CLOCKS_S = 0.015
+"""By how much gRPC may err: it reads two clocks one after the other, and a busy machine may halt it between them."""
 
 
 async def time_left(edge: Edge, signer: Signer, timeout_s: float | None) -> float:
@@ -34,7 +36,7 @@ async def test_the_service_has_less_time_than_the_caller_and_never_more_than_the
     edge: Edge, signer: Signer, asked_s: float | None, given_s: float
 ) -> None:
     left_s = await time_left(edge, signer, asked_s)
-    assert given_s - TRAVEL_S < left_s <= given_s
+    assert given_s - TRAVEL_S < left_s <= given_s + CLOCKS_S
 
 
 async def test_a_stream_without_a_deadline_gets_an_hour(edge: Edge, signer: Signer) -> None:
@@ -43,12 +45,12 @@ async def test_a_stream_without_a_deadline_gets_an_hour(edge: Edge, signer: Sign
     async with grpc.aio.insecure_channel(edge.target) as channel:
         call = chat_service_pb2_grpc.ChatServiceStub(channel).StartTurn(request, metadata=signer.metadata())
         assert [answer.event.text_delta.text async for answer in call] == ["one"]
-    assert STREAM_S - TRAVEL_S < edge.seen.time_left_s <= STREAM_S
+    assert STREAM_S - TRAVEL_S < edge.seen.time_left_s <= STREAM_S + CLOCKS_S
 
 
 async def test_a_call_over_rest_gets_a_deadline_too(edge: Edge, rest: httpx.AsyncClient) -> None:
     await rest.get("/v1/me")
-    assert UNARY_S - TRAVEL_S < edge.seen.time_left_s <= UNARY_S
+    assert UNARY_S - TRAVEL_S < edge.seen.time_left_s <= UNARY_S + CLOCKS_S
 
 
 async def test_work_stops_within_100_ms_of_the_callers_deadline_and_the_service_still_says_why(
