@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from services.knowledge.extract import ocr
 from services.knowledge.extract.archive import Allowance, Nested
 from services.knowledge.extract.content import read
 from services.knowledge.indexing import Unreadable
@@ -224,6 +225,15 @@ def a_scan() -> bytes:
     return file.getvalue()
 
 
+def test_what_is_packed_by_an_unusual_method_is_not_called_damaged() -> None:
+    content = bytearray(zipped({"note.txt": "Some text."}))
+    deflate64 = (9).to_bytes(2, "little")
+    for header, method_at in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        at = content.index(header) + method_at
+        content[at : at + 2] = deflate64
+    assert reason(bytes(content)) is Reason.UNSUPPORTED_FORMAT
+
+
 @pytest.mark.skipif(shutil.which("tesseract") is None, reason="tesseract is not installed: apt install tesseract-ocr")
 def test_a_scan_is_read_by_text_recognition() -> None:
     [passage] = passages(a_scan())
@@ -232,8 +242,6 @@ def test_a_scan_is_read_by_text_recognition() -> None:
 
 
 def test_a_scan_without_text_recognition_is_refused_for_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from services.knowledge.extract import ocr
-
     ocr.find_program.cache_clear()
     monkeypatch.setenv("PATH", str(tmp_path))
     try:

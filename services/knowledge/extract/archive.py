@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from lxml import etree
 
 from services.knowledge.extract import refusals, xml
+from services.knowledge.indexing import Unreadable
 
 _MAX_PART_BYTES = 64 * 1024 * 1024
 _MAX_NAMES = 20_000
@@ -53,8 +54,10 @@ class Archive:
         self._allowance = allowance
         try:
             self._zip = zipfile.ZipFile(io.BytesIO(content))
-        except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, OSError, ValueError, NotImplementedError) as error:
+        except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, OSError, ValueError) as error:
             raise refusals.corrupt() from error
+        except NotImplementedError as error:  # zipfile: written for a newer program
+            raise _packed_otherwise() from error
         self.names = self._zip.namelist()
         if len(self.names) > _MAX_NAMES:
             raise refusals.too_large()
@@ -67,8 +70,8 @@ class Archive:
                 part = file.read(_MAX_PART_BYTES + 1)
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError) as error:
             raise refusals.corrupt() from error
-        except NotImplementedError as error:  # a way of packing that no office program writes
-            raise refusals.corrupt() from error
+        except NotImplementedError as error:  # zipfile: a method such as Deflate64
+            raise _packed_otherwise() from error
         except RuntimeError as error:  # zipfile: encrypted member
             raise refusals.encrypted() from error
         if len(part) > _MAX_PART_BYTES:
@@ -81,3 +84,7 @@ class Archive:
 
     def find_xml(self, name: str) -> etree._Element | None:
         return self.xml(name) if name in self.names else None
+
+
+def _packed_otherwise() -> Unreadable:
+    return refusals.unsupported("packed by a method that is not read here: pack it again as an ordinary ZIP")
