@@ -223,6 +223,9 @@ async def test_the_relay_finds_what_no_wake_up_told_it_of(events: Events) -> Non
     await events.relay()
     await events.publish(uuid4(), 1)
     await _published(events)
+    async with asyncio.timeout(10):
+        while not await events.tally.all("find_waiting", "%FROM outbox WHERE publish_time IS NULL%"):
+            await asyncio.sleep(0.01)  # it looks again after each batch, and sleeps after a look that found nothing
     await events.tally.one("publish_unheard", INDEXED, events.tenant, uuid4(), b"")
     await _published(events)
 

@@ -42,6 +42,11 @@ SELECT pg_sleep(60);
 SELECT pid FROM pg_stat_activity
 WHERE datname = current_database() AND state = 'active' AND query LIKE $1 AND pid <> pg_backend_pid();
 
+-- name: find_waiting
+-- Connections whose last statement was this one.
+SELECT pid FROM pg_stat_activity
+WHERE datname = current_database() AND state = 'idle' AND query LIKE $1 AND pid <> pg_backend_pid();
+
 -- name: divide
 SELECT 1 / $1::int AS quotient;
 
