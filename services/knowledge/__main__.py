@@ -12,6 +12,7 @@ from services.knowledge.extraction import ExtractionProcess
 from services.knowledge.handlers import RULES, DocumentEvents, KnowledgeService
 from services.knowledge.index import PassageIndex
 from services.knowledge.indexing import Indexing
+from services.knowledge.placing import Placing
 from services.knowledge.search import Search
 from services.knowledge.settings import Settings
 from services.knowledge.storage import StoredOriginals
@@ -41,11 +42,13 @@ def wire() -> Service:
     embedding = EmbeddingModel(settings.triton_address, settings.embedding_model, settings)
     quota = Quota(settings.quota_documents, settings.quota_bytes)
     documents, uploads = StoredDocuments(database), StoredUploads(database, quota)
-    events = DocumentEvents(Indexing(documents, originals, _extraction(settings), embedding, index))
+    indexer = Indexing(documents, originals, _extraction(settings), embedding, index)
+    events = DocumentEvents(indexer, Placing(documents, index))
     workers = settings.indexing_workers
     indexing = Consumer(bus, "knowledge-indexing", events.index, events.give_up_indexing, parallel=workers)
-    # A removal is never given up: what is left behind could be found.
+    # A removal or a change of place is never given up: what is left behind could be found, or not be found.
     removal = Consumer(bus, "knowledge-removal", events.remove, events.remove)
+    placing = Consumer(bus, "knowledge-placing", events.place, events.place)
     search, watch = Search(embedding, index, Vocabulary(documents), documents), Watch(documents, listener)
     handler = KnowledgeService(documents, Reception(uploads, originals), search, watch)
     return Service(
@@ -56,7 +59,7 @@ def wire() -> Service:
         rules=RULES,
         resources=[
             *(database, listener.running(), bus.running(), relay.running()),
-            *(index, embedding, indexing.running(), removal.running()),
+            *(index, embedding, indexing.running(), removal.running(), placing.running()),
             *(background(partial(sweep, uploads, originals)), background(index.keep_warm)),
         ],
         checks=[

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import grpc
 
-from parley.knowledge.v1.knowledge_events_pb2 import DocumentDeleted, DocumentUploaded
+from parley.knowledge.v1.knowledge_events_pb2 import DocumentDeleted, DocumentUpdated, DocumentUploaded
 from parley.knowledge.v1.knowledge_service_pb2 import (
     AppendUploadRequest,
     AppendUploadResponse,
@@ -35,6 +35,7 @@ from parley.knowledge.v1.knowledge_service_pb2_grpc import KnowledgeServiceServi
 from services.knowledge import document, wire
 from services.knowledge.document import Documents, Member
 from services.knowledge.indexing import Indexing
+from services.knowledge.placing import Placing
 from services.knowledge.search import Search
 from services.knowledge.upload import Reception
 from services.knowledge.watch import Watch
@@ -120,15 +121,17 @@ class KnowledgeService(KnowledgeServiceServicer):
 
     async def Search(self, request: SearchRequest, context: Context) -> SearchResponse:
         caller, limit = caller_of(context), request.limit or _DEFAULT_PASSAGES
-        found = await self._search(caller.tenant_id, request.query, limit, caller.user_id)
+        filters = wire.filters(request)
+        found = await self._search(caller.tenant_id, request.query, limit, caller.user_id, filters)
         return SearchResponse(passages=map(wire.passage, found))
 
 
 class DocumentEvents:
     """What this service does on its own events, for the durable consumers; every method may be repeated."""
 
-    def __init__(self, indexing: Indexing) -> None:
+    def __init__(self, indexing: Indexing, placing: Placing) -> None:
         self._indexing = indexing
+        self._placing = placing
 
     async def index(self, event: Event) -> None:
         uploaded = DocumentUploaded.FromString(event.payload)
@@ -137,6 +140,10 @@ class DocumentEvents:
     async def give_up_indexing(self, event: Event) -> None:
         uploaded = DocumentUploaded.FromString(event.payload)
         await self._indexing.give_up(event.tenant_id, UUID(uploaded.document_id))
+
+    async def place(self, event: Event) -> None:
+        updated = DocumentUpdated.FromString(event.payload)
+        await self._placing.place(event.tenant_id, UUID(updated.document_id))
 
     async def remove(self, event: Event) -> None:
         deleted = DocumentDeleted.FromString(event.payload)

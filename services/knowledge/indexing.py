@@ -5,19 +5,21 @@ first of several ends counts. So a crash at any point costs work and nothing els
 impossible ends the document as failed, once; what the mesh makes impossible for now is raised, to be tried again.
 
 A document can be deleted while it is indexed. Its row is then gone when indexing ends, and the vectors that were
-written after the removal are removed by whoever wrote them.
+written after the removal are removed by whoever wrote them. It can be shared, hidden or moved, too: before it is called
+indexed, its rows say what the record says (placing.py).
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Protocol
 from uuid import UUID
 
 from services.knowledge.document import MAX_FAILURE_CHARACTERS, Document, DocumentState, Failure
 from services.knowledge.passages import Passage
+from services.knowledge.placing import Placing, PlacingIndex
 from services.knowledge.search import Embedding, Vector
 from services.shared.errors import Reason, Unavailable
 
@@ -65,14 +67,11 @@ class Originals(Protocol):
     async def delete(self, tenant_id: UUID, document_id: UUID) -> None: ...
 
 
-class Index(Protocol):
+class Index(PlacingIndex, Protocol):
     """The index of all passages. Every method raises Unavailable."""
 
     async def write(self, document: Document, passages: Sequence[Passage], vectors: Sequence[Vector]) -> None:
         """Add passages of a document, or replace them by position."""
-
-    async def remove(self, tenant_id: UUID, document_id: UUID) -> None:
-        """Remove all passages of a document; nothing if there are none."""
 
 
 class IndexedDocuments(Protocol):
@@ -112,6 +111,7 @@ class Indexing:
         self._extraction = extraction
         self._embedding = embedding
         self._index = index
+        self._placing = Placing(documents, index)
         self._slots = asyncio.Semaphore(_BATCHES_IN_FLIGHT)
 
     async def index(self, tenant_id: UUID, document_id: UUID) -> None:
@@ -143,6 +143,7 @@ class Indexing:
     async def _index_passages(self, document: Document) -> None:
         async with self._extraction.read(self._originals.read(document.tenant_id, document.id)) as extracted:
             await self._documents.announce(document, extracted)
+            document = replace(document, content_type=extracted.content_type)
             try:
                 async with asyncio.TaskGroup() as batches:
                     while batch := list(islice(extracted.passages, BATCH)):
@@ -151,6 +152,7 @@ class Indexing:
                         task.add_done_callback(lambda _: self._slots.release())
             except* _Ended:
                 pass  # `complete` sees it, too
+        await self._placing.place(document.tenant_id, document.id, document)
         if not await self._documents.complete(document, extracted.passage_count):
             await self._remove_if_deleted(document)
 

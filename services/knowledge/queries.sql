@@ -219,6 +219,10 @@ FROM unnest($2::uuid[]) WITH ORDINALITY AS hit (id, rank)
 JOIN passages ON passages.id = hit.id AND passages.tenant_id = $1
 JOIN documents ON documents.id = passages.document_id AND documents.tenant_id = $1 AND documents.state = 'indexed'
     AND (documents.visibility = 'organisation' OR documents.user_id = $4)
+    AND ($5::text[] IS NULL OR documents.collection COLLATE "C" = ANY($5))
+    AND ($6::text[] IS NULL OR documents.content_type COLLATE "C" = ANY($6))
+    AND ($7::timestamptz IS NULL OR documents.create_time >= $7)
+    AND ($8::timestamptz IS NULL OR documents.create_time < $8)
 ORDER BY hit.rank LIMIT $3;
 
 -- name: sample_passages

@@ -3,8 +3,9 @@
 The index is asked for what is near in meaning and for what shares terms. The second needs no embedding, so both run at
 the same time; one hybrid query would wait for the model and could not fuse the scores as fusion.py does.
 
-The index may hold what the record has dropped already (a deleted document, one that is still being indexed), so more is
-asked of it than is wanted, and only the record decides what is returned.
+Who sees a passage and what a search is narrowed to is part of all three. The index may hold what the record has dropped
+already (a deleted document, one that is still being indexed or was hidden just now), so more is asked of it than is
+wanted, and only the record decides what is returned.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
+from services.knowledge.filters import EVERYTHING, Filters
 from services.knowledge.fusion import fused, lexical_weight
 from services.knowledge.lexical import Rarity, SparseVector
 from services.knowledge.passages import Passage
@@ -46,12 +48,27 @@ class Embedding(Protocol):
 
 
 class SearchableIndex(Protocol):
-    """The index of all passages."""
+    """The index of all passages. It is asked for those alone that `user_id` sees (None: that everybody sees) and that
+    pass the filters."""
 
-    async def nearest(self, tenant_id: UUID, vector: Vector, limit: int) -> Mapping[UUID, float]:
+    async def nearest(
+        self,
+        tenant_id: UUID,
+        vector: Vector,
+        limit: int,
+        user_id: UUID | None = None,
+        filters: Filters = EVERYTHING,
+    ) -> Mapping[UUID, float]:
         """The organisation's passages whose vectors are nearest, best first, with the cosine. Raises Unavailable."""
 
-    async def sharing(self, tenant_id: UUID, terms: SparseVector, limit: int) -> Mapping[UUID, float]:
+    async def sharing(
+        self,
+        tenant_id: UUID,
+        terms: SparseVector,
+        limit: int,
+        user_id: UUID | None = None,
+        filters: Filters = EVERYTHING,
+    ) -> Mapping[UUID, float]:
         """The organisation's passages with the largest inner product, best first, with it. Raises Unavailable."""
 
 
@@ -66,11 +83,16 @@ class Passages(Protocol):
     """The record of the passages."""
 
     async def searchable(
-        self, tenant_id: UUID, passage_ids: Sequence[UUID], limit: int, user_id: UUID | None = None
+        self,
+        tenant_id: UUID,
+        passage_ids: Sequence[UUID],
+        limit: int,
+        user_id: UUID | None = None,
+        filters: Filters = EVERYTHING,
     ) -> Sequence[FoundPassage]:
         """Those of the organisation's passages whose document is indexed, in the order asked, at most `limit`.
 
-        Those of private documents only for their uploader `user_id`.
+        Those of private documents only for their uploader `user_id`, and none that the filters leave out.
         """
 
 
@@ -84,24 +106,33 @@ class Search:
         self._passages = passages
 
     async def __call__(
-        self, tenant_id: UUID, query: str, limit: int, user_id: UUID | None = None
+        self,
+        tenant_id: UUID,
+        query: str,
+        limit: int,
+        user_id: UUID | None = None,
+        filters: Filters = EVERYTHING,
     ) -> Sequence[FoundPassage]:
         """At most `limit` passages, best first; none for a query without a character to see. Raises Unavailable."""
         if not (text := seen(query)):
             return []
         asked = max(limit * _ASKED_PER_WANTED, _LEAST_ASKED)
         near, sharing = await asyncio.gather(
-            self._near(tenant_id, text, asked),
-            self._sharing(tenant_id, text, asked),
+            self._near(tenant_id, text, asked, user_id, filters),
+            self._sharing(tenant_id, text, asked, user_id, filters),
         )
         passage_ids = fused(near, sharing, lexical_weight(text))
-        found = await self._passages.searchable(tenant_id, passage_ids, limit * _READ_PER_WANTED, user_id)
+        found = await self._passages.searchable(tenant_id, passage_ids, limit * _READ_PER_WANTED, user_id, filters)
         return varied(found, limit)
 
-    async def _near(self, tenant_id: UUID, text: str, limit: int) -> Mapping[UUID, float]:
+    async def _near(
+        self, tenant_id: UUID, text: str, limit: int, user_id: UUID | None, filters: Filters
+    ) -> Mapping[UUID, float]:
         [vector] = await self._embedding.embed([text])
-        return await self._index.nearest(tenant_id, vector, limit)
+        return await self._index.nearest(tenant_id, vector, limit, user_id, filters)
 
-    async def _sharing(self, tenant_id: UUID, text: str, limit: int) -> Mapping[UUID, float]:
+    async def _sharing(
+        self, tenant_id: UUID, text: str, limit: int, user_id: UUID | None, filters: Filters
+    ) -> Mapping[UUID, float]:
         terms = (await self._rarities.rarity(tenant_id)).question_vector(text)
-        return await self._index.sharing(tenant_id, terms, limit) if terms else {}
+        return await self._index.sharing(tenant_id, terms, limit, user_id, filters) if terms else {}

@@ -26,6 +26,7 @@ from services.knowledge.document import (
     Progress,
     Visibility,
 )
+from services.knowledge.filters import EVERYTHING, Filters
 from services.knowledge.indexing import Extracted
 from services.knowledge.passages import Passage, passage_id
 from services.knowledge.search import FoundPassage
@@ -100,10 +101,17 @@ class StoredDocuments:
         )
 
     async def searchable(
-        self, tenant_id: UUID, passage_ids: Sequence[UUID], limit: int, user_id: UUID | None = None
+        self,
+        tenant_id: UUID,
+        passage_ids: Sequence[UUID],
+        limit: int,
+        user_id: UUID | None = None,
+        filters: Filters = EVERYTHING,
     ) -> Sequence[FoundPassage]:
-        """Those of private documents only for their uploader `user_id`."""
-        rows = await self._database.all("searchable_passages", tenant_id, passage_ids, limit, user_id)
+        """Those of private documents only for their uploader `user_id`, and none that the filters leave out."""
+        wanted = (filters.collections or None, filters.content_types or None)
+        times = (filters.created_after, filters.created_before)
+        rows = await self._database.all("searchable_passages", tenant_id, passage_ids, limit, user_id, *wanted, *times)
         return [_found_passage(row) for row in rows]
 
     async def sample(self, tenant_id: UUID, limit: int) -> Sequence[Passage]:

@@ -1,20 +1,27 @@
 """Between proto messages and domain values: files, documents, passages, page tokens."""
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
+
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from parley.errors.v1.error_reason_pb2 import ErrorReason
 from parley.knowledge.v1 import document_pb2
 from parley.knowledge.v1.knowledge_service_pb2 import (
+    SearchRequest,
     UpdateDocumentRequest,
     UploadDocumentRequest,
     UploadedFile,
 )
 from services.knowledge.document import Change, Collection, Document, File, Visibility
+from services.knowledge.filters import Filters
 from services.knowledge.search import FoundPassage
 from services.shared.errors import Invalid, Reason
 from services.shared.pages import foreign_token, page_key, page_token
+
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
 
 
 def file(announced: UploadedFile) -> File:
@@ -99,6 +106,27 @@ def passage(found: FoundPassage) -> document_pb2.Passage:
         headings=found.passage.headings,
         text=found.passage.text,
     )
+
+
+def filters(request: SearchRequest) -> Filters:
+    """What a search is narrowed to. Raises Invalid."""
+    return Filters(
+        collections=tuple(request.collections),
+        content_types=tuple(request.content_types),
+        created_after=_time(request.created_after, "created_after") if request.HasField("created_after") else None,
+        created_before=_time(request.created_before, "created_before") if request.HasField("created_before") else None,
+    )
+
+
+def _time(said: Timestamp, field: str) -> datetime:
+    """The first microsecond, which is as exact as the record, that is not before this time. Raises Invalid."""
+    if not (_FIRST_SECOND <= said.seconds <= _LAST_SECOND and 0 <= said.nanos < 10**9):
+        fault = "must be a time of the years 1 to 9999"
+        raise Invalid(Reason.INVALID_FIELD, f"{field}: {fault}", violations={field: fault})
+    try:
+        return _EPOCH + timedelta(seconds=said.seconds, microseconds=-(-said.nanos // 1000))
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC)
 
 
 def older_token(last: Document) -> str:

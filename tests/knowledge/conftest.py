@@ -16,6 +16,7 @@ from parley.knowledge.v1.knowledge_service_pb2_grpc import (
 from services.knowledge.document import Document, File, Member
 from services.knowledge.handlers import DocumentEvents, KnowledgeService
 from services.knowledge.indexing import Indexing
+from services.knowledge.placing import Placing
 from services.knowledge.search import Search
 from services.knowledge.store import StoredDocuments, StoredUploads
 from services.knowledge.upload import Quota, Reception
@@ -123,6 +124,7 @@ async def served(serve_locally: ServeLocally, signer: Signer) -> AsyncIterator[S
     record, originals, index, embedding = FakeRecord(changes), FakeOriginals(), FakeIndex(), FakeEmbedding()
     search, watch = Search(embedding, index, Vocabulary(record), record), Watch(record, changes)
     handler = KnowledgeService(record, Reception(record, originals), search, watch)
-    events = DocumentEvents(Indexing(record, originals, FakeExtraction(), embedding, index))
+    indexing = Indexing(record, originals, FakeExtraction(), embedding, index)
+    events = DocumentEvents(indexing, Placing(record, index))
     async with serve_locally(partial(add_KnowledgeServiceServicer_to_server, handler)) as channel:
         yield Served(KnowledgeServiceStub(channel), record, originals, index, embedding, events, signer)

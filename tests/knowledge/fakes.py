@@ -22,6 +22,7 @@ from services.knowledge.document import (
     Progress,
     Visibility,
 )
+from services.knowledge.filters import EVERYTHING, Filters
 from services.knowledge.indexing import Extracted, Unreadable
 from services.knowledge.lexical import SparseVector, passage_vector
 from services.knowledge.passages import Block, Passage, cut, passage_id
@@ -133,7 +134,12 @@ class FakeRecord:
         return self._say("DocumentFailed", document.id)
 
     async def searchable(
-        self, tenant_id: UUID, passage_ids: Sequence[UUID], limit: int, user_id: UUID | None = None
+        self,
+        tenant_id: UUID,
+        passage_ids: Sequence[UUID],
+        limit: int,
+        user_id: UUID | None = None,
+        filters: Filters = EVERYTHING,
     ) -> Sequence[FoundPassage]:
         known = {
             passage_id(document.id, passage.position): FoundPassage(
@@ -143,6 +149,7 @@ class FakeRecord:
             if document.tenant_id == tenant_id
             and document.state is DocumentState.INDEXED
             and (document.file.visibility is Visibility.ORGANISATION or document.user_id == user_id)
+            and passes(document, filters)
             for passage in self._passages[document.id].values()
         }
         return [known[found] for found in passage_ids if found in known][:limit]
@@ -240,6 +247,16 @@ class FakeRecord:
         return True
 
 
+def passes(document: Document, filters: Filters) -> bool:
+    time = document.create_time
+    return (
+        (not filters.collections or document.file.collection in filters.collections)
+        and (not filters.content_types or document.content_type in filters.content_types)
+        and (filters.created_after is None or time >= filters.created_after)
+        and (filters.created_before is None or time < filters.created_before)
+    )
+
+
 def _same_tenant(one: Member | Document, other: Member | Document) -> bool:
     return one.tenant_id == other.tenant_id
 
@@ -332,41 +349,73 @@ def vector_of(text: str) -> list[float]:
 
 
 class FakeIndex:
-    """Implements both ports of the index: exact."""
+    """Implements both ports of the index: exact. `rows` are the documents as they were written, and the texts."""
 
     def __init__(self) -> None:
-        self.rows: dict[UUID, tuple[UUID, UUID, str]] = {}
+        self.rows: dict[UUID, tuple[Document, str]] = {}
         self.searches: list[tuple[UUID, str]] = []
         self.down = False
 
     async def write(self, document: Document, passages: Sequence[Passage], vectors: Sequence[Vector]) -> None:
         self._check()
         for passage, _ in zip(passages, vectors, strict=True):
-            key = passage_id(document.id, passage.position)
-            self.rows[key] = (document.tenant_id, document.id, passage.searchable_text)
+            self.rows[passage_id(document.id, passage.position)] = (document, passage.searchable_text)
+
+    async def place(self, document: Document) -> None:
+        self._check()
+        for key, (written, text) in self.rows.items():
+            if (written.tenant_id, written.id) == (document.tenant_id, document.id):
+                self.rows[key] = (document, text)
 
     async def remove(self, tenant_id: UUID, document_id: UUID) -> None:
         self._check()
-        self.rows = {key: row for key, row in self.rows.items() if row[:2] != (tenant_id, document_id)}
+        gone = (tenant_id, document_id)
+        self.rows = {key: row for key, row in self.rows.items() if (row[0].tenant_id, row[0].id) != gone}
 
-    async def nearest(self, tenant_id: UUID, vector: Vector, limit: int) -> Mapping[UUID, float]:
+    async def nearest(
+        self,
+        tenant_id: UUID,
+        vector: Vector,
+        limit: int,
+        user_id: UUID | None = None,
+        filters: Filters = EVERYTHING,
+    ) -> Mapping[UUID, float]:
         self._check()
         self.searches.append((tenant_id, "dense"))
-        return self._best(tenant_id, lambda text: sum(map(operator.mul, vector, vector_of(text))), limit)
+        rows = self._seen(tenant_id, user_id, filters)
+        return _best(rows, lambda text: sum(map(operator.mul, vector, vector_of(text))), limit)
 
-    async def sharing(self, tenant_id: UUID, terms: SparseVector, limit: int) -> Mapping[UUID, float]:
+    async def sharing(
+        self,
+        tenant_id: UUID,
+        terms: SparseVector,
+        limit: int,
+        user_id: UUID | None = None,
+        filters: Filters = EVERYTHING,
+    ) -> Mapping[UUID, float]:
         self._check()
         self.searches.append((tenant_id, "sparse"))
 
         def product(text: str) -> float:
             return sum(weight * terms.get(key, 0.0) for key, weight in passage_vector(text).items())
 
-        return {key: score for key, score in self._best(tenant_id, product, limit).items() if score}
+        rows = self._seen(tenant_id, user_id, filters)
+        return {key: score for key, score in _best(rows, product, limit).items() if score}
 
-    def _best(self, tenant_id: UUID, score: Callable[[str], float], limit: int) -> Mapping[UUID, float]:
-        scores = [(key, score(text)) for key, (owner, _, text) in self.rows.items() if owner == tenant_id]
-        return dict(sorted(scores, key=lambda row: -row[1])[:limit])
+    def _seen(self, tenant_id: UUID, user_id: UUID | None, filters: Filters) -> Mapping[UUID, str]:
+        return {
+            key: text
+            for key, (document, text) in self.rows.items()
+            if document.tenant_id == tenant_id
+            and (document.file.visibility is Visibility.ORGANISATION or document.user_id == user_id)
+            and passes(document, filters)
+        }
 
     def _check(self) -> None:
         if self.down:
             raise Unavailable(Reason.SEARCH_UNAVAILABLE, "down")
+
+
+def _best(rows: Mapping[UUID, str], score: Callable[[str], float], limit: int) -> Mapping[UUID, float]:
+    scores = [(key, score(text)) for key, text in rows.items()]
+    return dict(sorted(scores, key=lambda row: -row[1])[:limit])

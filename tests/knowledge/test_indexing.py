@@ -9,6 +9,7 @@ import pytest
 
 from services.knowledge.document import Document, DocumentState, Member
 from services.knowledge.indexing import BATCH, Indexing
+from services.knowledge.placing import Placing
 from services.knowledge.search import Search
 from services.knowledge.vocabulary import Vocabulary
 from services.shared.errors import Reason, Unavailable
@@ -27,6 +28,7 @@ class Mesh:
 
     def __post_init__(self) -> None:
         self.indexing = Indexing(self.record, self.originals, FakeExtraction(), self.embedding, self.found)
+        self.placing = Placing(self.record, self.found)
         self.search = Search(self.embedding, self.found, Vocabulary(self.record), self.record)
 
     async def upload(self, *lines: str, member: Member | None = None) -> Document:
@@ -153,7 +155,7 @@ async def test_removal_can_be_repeated(mesh: Mesh) -> None:
     await mesh.record.delete(uploader(document), document)
     for _ in range(2):
         await mesh.indexing.remove(document.tenant_id, document.id)
-    assert {row[1] for row in mesh.found.rows.values()} == {kept.id}
+    assert {document.id for document, _ in mesh.found.rows.values()} == {kept.id}
     assert list(mesh.originals.objects) == [(kept.tenant_id, kept.id)]
 
 

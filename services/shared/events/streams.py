@@ -22,6 +22,7 @@ class Durable:
 
 DURABLES = (
     Durable("knowledge-indexing", "knowledge", ("parley.knowledge.v1.DocumentUploaded",), ack_wait_s=10.0),
+    Durable("knowledge-placing", "knowledge", ("parley.knowledge.v1.DocumentUpdated",), ack_wait_s=10.0),
     Durable("knowledge-removal", "knowledge", ("parley.knowledge.v1.DocumentDeleted",), ack_wait_s=10.0),
     Durable(
         "notification-feed",

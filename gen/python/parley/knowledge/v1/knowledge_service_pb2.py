@@ -25,10 +25,11 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from parley.knowledge.v1 import document_pb2 as parley_dot_knowledge_dot_v1_dot_document__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+parley/knowledge/v1/knowledge_service.proto\x12\x13parley.knowledge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\"parley/knowledge/v1/document.proto\"\x9f\x05\n\x0cUploadedFile\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12>\n\x08\x66ilename\x18\x02 \x01(\tB\"\xbaH\x1fr\x1d\x10\x01\x18\xff\x01\x32\x16^[^/\\\\\\x00-\\x1f\\x7f]+$R\x08\x66ilename\x12\x1d\n\nsize_bytes\x18\x03 \x01(\x04R\tsizeBytes\x12-\n\x06sha256\x18\x04 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$R\x06sha256\x12\xe3\x02\n\ncollection\x18\x05 \x01(\tB\xc2\x02\xbaH\xbe\x02\xba\x01\xba\x02\n\ncollection\x12Oa name has at most 60 visible characters and does not begin or end with a space\x1a\xda\x01size(this) <= 60 && this.matches(r\'^([^\\s\\x00-\\x1f\\x7f-\\x9f\xe2\x80\x8b\xe2\x80\x8e\xe2\x80\x8f\xe2\x80\xa8-\xe2\x80\xae\xe2\x81\xa0-\xe2\x81\xa9\xef\xbb\xbf\xf3\xa0\x80\x80-\xf3\xa0\x81\xbf]([^\\x00-\\x1f\\x7f-\\x9f\xe2\x80\x8b\xe2\x80\x8e\xe2\x80\x8f\xe2\x80\xa8-\xe2\x80\xae\xe2\x81\xa0-\xe2\x81\xa9\xef\xbb\xbf\xf3\xa0\x80\x80-\xf3\xa0\x81\xbf]*[^\\s\\x00-\\x1f\\x7f-\\x9f\xe2\x80\x8b\xe2\x80\x8e\xe2\x80\x8f\xe2\x80\xa8-\xe2\x80\xae\xe2\x81\xa0-\xe2\x81\xa9\xef\xbb\xbf\xf3\xa0\x80\x80-\xf3\xa0\x81\xbf])?)?$\')R\ncollection\x12I\n\nvisibility\x18\x06 \x01(\x0e\x32\x1f.parley.knowledge.v1.VisibilityB\x08\xbaH\x05\x82\x01\x02\x10\x01R\nvisibility\x12\'\n\x0f\x61llow_duplicate\x18\x07 \x01(\x08R\x0e\x61llowDuplicate\"\x84\x01\n\x15UploadDocumentRequest\x12\x37\n\x04\x66ile\x18\x01 \x01(\x0b\x32!.parley.knowledge.v1.UploadedFileH\x00R\x04\x66ile\x12#\n\x05\x63hunk\x18\x02 \x01(\x0c\x42\x0b\xbaH\x08z\x06\x10\x01\x18\x80\x80@H\x00R\x05\x63hunkB\r\n\x04part\x12\x05\xbaH\x02\x08\x01\"S\n\x16UploadDocumentResponse\x12\x39\n\x08\x64ocument\x18\x01 \x01(\x0b\x32\x1d.parley.knowledge.v1.DocumentR\x08\x64ocument\"T\n\x13\x43reateUploadRequest\x12=\n\x04\x66ile\x18\x01 \x01(\x0b\x32!.parley.knowledge.v1.UploadedFileB\x06\xbaH\x03\xc8\x01\x01R\x04\x66ile\"Z\n\x14\x43reateUploadResponse\x12\x1b\n\tupload_id\x18\x01 \x01(\tR\x08uploadId\x12%\n\x0ereceived_bytes\x18\x02 \x01(\x04R\rreceivedBytes\"\x82\x01\n\x13\x41ppendUploadRequest\x12%\n\tupload_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08uploadId\x12!\n\x0coffset_bytes\x18\x02 \x01(\x04R\x0boffsetBytes\x12!\n\x05\x63hunk\x18\x03 \x01(\x0c\x42\x0b\xbaH\x08z\x06\x10\x01\x18\x80\x80@R\x05\x63hunk\"=\n\x14\x41ppendUploadResponse\x12%\n\x0ereceived_bytes\x18\x01 \x01(\x04R\rreceivedBytes\"<\n\x13\x46inishUploadRequest\x12%\n\tupload_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08uploadId\"Q\n\x14\x46inishUploadResponse\x12\x39\n\x08\x64ocument\x18\x01 \x01(\x0b\x32\x1d.parley.knowledge.v1.DocumentR\x08\x64ocument\"?\n\x12GetDocumentRequest\x12)\n\x0b\x64ocument_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\ndocumentId\"P\n\x13GetDocumentResponse\x12\x39\n\x08\x64ocument\x18\x01 \x01(\x0b\x32\x1d.parley.knowledge.v1.DocumentR\x08\x64ocument\"\xa2\x01\n\x14ListDocumentsRequest\x12$\n\tpage_size\x18\x01 \x01(\rB\x07\xbaH\x04*\x02\x18\x64R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xac\x02R\tpageToken\x12,\n\ncollection\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18<H\x00R\ncollection\x88\x01\x01\x42\r\n\x0b_collection\"|\n\x15ListDocumentsResponse\x12;\n\tdocuments\x18\x01 \x03(\x0b\x32\x1d.parley.knowledge.v1.DocumentR\tdocuments\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"g\n\x16ListCollectionsRequest\x12$\n\tpage_size\x18\x01 \x01(\rB\x07\xbaH\x04*\x02\x18\x64R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xd8\x04R\tpageToken\"\x84\x01\n\x17ListCollectionsResponse\x12\x41\n\x0b\x63ollections\x18\x01 \x03(\x0b\x32\x1f.parley.knowledge.v1.CollectionR\x0b\x63ollections\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xa4\x02\n\x15UpdateDocumentRequest\x12\xad\x01\n\x08\x64ocument\x18\x01 \x01(\x0b\x32\x1d.parley.knowledge.v1.DocumentBr\xbaHo\xba\x01i\n\x0b\x64ocument.id\x12\x11id must be a UUID\x1aGthis.id.matches(\'^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$\')\xc8\x01\x01R\x08\x64ocument\x12[\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x1e\xbaH\x1b\xe2\x01\x18\x12\ncollection\x12\nvisibilityR\nupdateMask\"S\n\x16UpdateDocumentResponse\x12\x39\n\x08\x64ocument\x18\x01 \x01(\x0b\x32\x1d.parley.knowledge.v1.DocumentR\x08\x64ocument\"B\n\x15\x44\x65leteDocumentRequest\x12)\n\x0b\x64ocument_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\ndocumentId\"\x18\n\x16\x44\x65leteDocumentResponse\"A\n\x14WatchDocumentRequest\x12)\n\x0b\x64ocument_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\ndocumentId\"R\n\x15WatchDocumentResponse\x12\x39\n\x08\x64ocument\x18\x01 \x01(\x0b\x32\x1d.parley.knowledge.v1.DocumentR\x08\x64ocument\"P\n\rSearchRequest\x12 \n\x05query\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xd0\x0fR\x05query\x12\x1d\n\x05limit\x18\x02 \x01(\rB\x07\xbaH\x04*\x02\x18\x14R\x05limit\"J\n\x0eSearchResponse\x12\x38\n\x08passages\x18\x01 \x03(\x0b\x32\x1c.parley.knowledge.v1.PassageR\x08passages2\x85\x0c\n\x10KnowledgeService\x12\x8c\x01\n\x0eUploadDocument\x12*.parley.knowledge.v1.UploadDocumentRequest\x1a+.parley.knowledge.v1.UploadDocumentResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\"\x14/v1/documents:upload:\x01*(\x01\x12{\n\x0c\x43reateUpload\x12(.parley.knowledge.v1.CreateUploadRequest\x1a).parley.knowledge.v1.CreateUploadResponse\"\x16\x82\xd3\xe4\x93\x02\x10\"\x0b/v1/uploads:\x01*\x12\x8e\x01\n\x0c\x41ppendUpload\x12(.parley.knowledge.v1.AppendUploadRequest\x1a).parley.knowledge.v1.AppendUploadResponse\")\x82\xd3\xe4\x93\x02#\"\x1e/v1/uploads/{upload_id}:append:\x01*\x12\x8e\x01\n\x0c\x46inishUpload\x12(.parley.knowledge.v1.FinishUploadRequest\x1a).parley.knowledge.v1.FinishUploadResponse\")\x82\xd3\xe4\x93\x02#\"\x1e/v1/uploads/{upload_id}:finish:\x01*\x12\x85\x01\n\x0bGetDocument\x12\'.parley.knowledge.v1.GetDocumentRequest\x1a(.parley.knowledge.v1.GetDocumentResponse\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/documents/{document_id}\x12}\n\rListDocuments\x12).parley.knowledge.v1.ListDocumentsRequest\x1a*.parley.knowledge.v1.ListDocumentsResponse\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/documents\x12\x85\x01\n\x0fListCollections\x12+.parley.knowledge.v1.ListCollectionsRequest\x1a,.parley.knowledge.v1.ListCollectionsResponse\"\x17\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/collections\x12\x98\x01\n\x0eUpdateDocument\x12*.parley.knowledge.v1.UpdateDocumentRequest\x1a+.parley.knowledge.v1.UpdateDocumentResponse\"-\x82\xd3\xe4\x93\x02\'2\x1b/v1/documents/{document.id}:\x08\x64ocument\x12\x8e\x01\n\x0e\x44\x65leteDocument\x12*.parley.knowledge.v1.DeleteDocumentRequest\x1a+.parley.knowledge.v1.DeleteDocumentResponse\"#\x82\xd3\xe4\x93\x02\x1d*\x1b/v1/documents/{document_id}\x12\x93\x01\n\rWatchDocument\x12).parley.knowledge.v1.WatchDocumentRequest\x1a*.parley.knowledge.v1.WatchDocumentResponse\")\x82\xd3\xe4\x93\x02#\x12!/v1/documents/{document_id}:watch0\x01\x12r\n\x06Search\x12\".parley.knowledge.v1.SearchRequest\x1a#.parley.knowledge.v1.SearchResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\"\x14/v1/documents:search:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+parley/knowledge/v1/knowledge_service.proto\x12\x13parley.knowledge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"parley/knowledge/v1/document.proto\"\x9f\x05\n\x0cUploadedFile\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12>\n\x08\x66ilename\x18\x02 \x01(\tB\"\xbaH\x1fr\x1d\x10\x01\x18\xff\x01\x32\x16^[^/\\\\\\x00-\\x1f\\x7f]+$R\x08\x66ilename\x12\x1d\n\nsize_bytes\x18\x03 \x01(\x04R\tsizeBytes\x12-\n\x06sha256\x18\x04 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$R\x06sha256\x12\xe3\x02\n\ncollection\x18\x05 \x01(\tB\xc2\x02\xbaH\xbe\x02\xba\x01\xba\x02\n\ncollection\x12Oa name has at most 60 visible characters and does not begin or end with a space\x1a\xda\x01size(this) <= 60 && this.matches(r\'^([^\\s\\x00-\\x1f\\x7f-\\x9f\xe2\x80\x8b\xe2\x80\x8e\xe2\x80\x8f\xe2\x80\xa8-\xe2\x80\xae\xe2\x81\xa0-\xe2\x81\xa9\xef\xbb\xbf\xf3\xa0\x80\x80-\xf3\xa0\x81\xbf]([^\\x00-\\x1f\\x7f-\\x9f\xe2\x80\x8b\xe2\x80\x8e\xe2\x80\x8f\xe2\x80\xa8-\xe2\x80\xae\xe2\x81\xa0-\xe2\x81\xa9\xef\xbb\xbf\xf3\xa0\x80\x80-\xf3\xa0\x81\xbf]*[^\\s\\x00-\\x1f\\x7f-\\x9f\xe2\x80\x8b\xe2\x80\x8e\xe2\x80\x8f\xe2\x80\xa8-\xe2\x80\xae\xe2\x81\xa0-\xe2\x81\xa9\xef\xbb\xbf\xf3\xa0\x80\x80-\xf3\xa0\x81\xbf])?)?$\')R\ncollection\x12I\n\nvisibility\x18\x06 \x01(\x0e\x32\x1f.parley.knowledge.v1.VisibilityB\x08\xbaH\x05\x82\x01\x02\x10\x01R\nvisibility\x12\'\n\x0f\x61llow_duplicate\x18\x07 \x01(\x08R\x0e\x61llowDuplicate\"\x84\x01\n\x15UploadDocumentRequest\x12\x37\n\x04\x66ile\x18\x01 \x01(\x0b\x32!.parley.knowledge.v1.UploadedFileH\x00R\x04\x66ile\x12#\n\x05\x63hunk\x18\x02 \x01(\x0c\x42\x0b\xbaH\x08z\x06\x10\x01\x18\x80\x80@H\x00R\x05\x63hunkB\r\n\x04part\x12\x05\xbaH\x02\x08\x01\"S\n\x16UploadDocumentResponse\x12\x39\n\x08\x64ocument\x18\x01 \x01(\x0b\x32\x1d.parley.knowledge.v1.DocumentR\x08\x64ocument\"T\n\x13\x43reateUploadRequest\x12=\n\x04\x66ile\x18\x01 \x01(\x0b\x32!.parley.knowledge.v1.UploadedFileB\x06\xbaH\x03\xc8\x01\x01R\x04\x66ile\"Z\n\x14\x43reateUploadResponse\x12\x1b\n\tupload_id\x18\x01 \x01(\tR\x08uploadId\x12%\n\x0ereceived_bytes\x18\x02 \x01(\x04R\rreceivedBytes\"\x82\x01\n\x13\x41ppendUploadRequest\x12%\n\tupload_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08uploadId\x12!\n\x0coffset_bytes\x18\x02 \x01(\x04R\x0boffsetBytes\x12!\n\x05\x63hunk\x18\x03 \x01(\x0c\x42\x0b\xbaH\x08z\x06\x10\x01\x18\x80\x80@R\x05\x63hunk\"=\n\x14\x41ppendUploadResponse\x12%\n\x0ereceived_bytes\x18\x01 \x01(\x04R\rreceivedBytes\"<\n\x13\x46inishUploadRequest\x12%\n\tupload_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08uploadId\"Q\n\x14\x46inishUploadResponse\x12\x39\n\x08\x64ocument\x18\x01 \x01(\x0b\x32\x1d.parley.knowledge.v1.DocumentR\x08\x64ocument\"?\n\x12GetDocumentRequest\x12)\n\x0b\x64ocument_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\ndocumentId\"P\n\x13GetDocumentResponse\x12\x39\n\x08\x64ocument\x18\x01 \x01(\x0b\x32\x1d.parley.knowledge.v1.DocumentR\x08\x64ocument\"\xa2\x01\n\x14ListDocumentsRequest\x12$\n\tpage_size\x18\x01 \x01(\rB\x07\xbaH\x04*\x02\x18\x64R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xac\x02R\tpageToken\x12,\n\ncollection\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18<H\x00R\ncollection\x88\x01\x01\x42\r\n\x0b_collection\"|\n\x15ListDocumentsResponse\x12;\n\tdocuments\x18\x01 \x03(\x0b\x32\x1d.parley.knowledge.v1.DocumentR\tdocuments\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"g\n\x16ListCollectionsRequest\x12$\n\tpage_size\x18\x01 \x01(\rB\x07\xbaH\x04*\x02\x18\x64R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xd8\x04R\tpageToken\"\x84\x01\n\x17ListCollectionsResponse\x12\x41\n\x0b\x63ollections\x18\x01 \x03(\x0b\x32\x1f.parley.knowledge.v1.CollectionR\x0b\x63ollections\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xa4\x02\n\x15UpdateDocumentRequest\x12\xad\x01\n\x08\x64ocument\x18\x01 \x01(\x0b\x32\x1d.parley.knowledge.v1.DocumentBr\xbaHo\xba\x01i\n\x0b\x64ocument.id\x12\x11id must be a UUID\x1aGthis.id.matches(\'^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$\')\xc8\x01\x01R\x08\x64ocument\x12[\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x1e\xbaH\x1b\xe2\x01\x18\x12\ncollection\x12\nvisibilityR\nupdateMask\"S\n\x16UpdateDocumentResponse\x12\x39\n\x08\x64ocument\x18\x01 \x01(\x0b\x32\x1d.parley.knowledge.v1.DocumentR\x08\x64ocument\"B\n\x15\x44\x65leteDocumentRequest\x12)\n\x0b\x64ocument_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\ndocumentId\"\x18\n\x16\x44\x65leteDocumentResponse\"A\n\x14WatchDocumentRequest\x12)\n\x0b\x64ocument_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\ndocumentId\"R\n\x15WatchDocumentResponse\x12\x39\n\x08\x64ocument\x18\x01 \x01(\x0b\x32\x1d.parley.knowledge.v1.DocumentR\x08\x64ocument\"\xfc\x04\n\rSearchRequest\x12 \n\x05query\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xd0\x0fR\x05query\x12\x1d\n\x05limit\x18\x02 \x01(\rB\x07\xbaH\x04*\x02\x18\x14R\x05limit\x12\xee\x02\n\x0b\x63ollections\x18\x03 \x03(\tB\xcb\x02\xbaH\xc7\x02\x92\x01\xc3\x02\x10\x14\"\xbe\x02\xba\x01\xba\x02\n\ncollection\x12Oa name has at most 60 visible characters and does not begin or end with a space\x1a\xda\x01size(this) <= 60 && this.matches(r\'^([^\\s\\x00-\\x1f\\x7f-\\x9f\xe2\x80\x8b\xe2\x80\x8e\xe2\x80\x8f\xe2\x80\xa8-\xe2\x80\xae\xe2\x81\xa0-\xe2\x81\xa9\xef\xbb\xbf\xf3\xa0\x80\x80-\xf3\xa0\x81\xbf]([^\\x00-\\x1f\\x7f-\\x9f\xe2\x80\x8b\xe2\x80\x8e\xe2\x80\x8f\xe2\x80\xa8-\xe2\x80\xae\xe2\x81\xa0-\xe2\x81\xa9\xef\xbb\xbf\xf3\xa0\x80\x80-\xf3\xa0\x81\xbf]*[^\\s\\x00-\\x1f\\x7f-\\x9f\xe2\x80\x8b\xe2\x80\x8e\xe2\x80\x8f\xe2\x80\xa8-\xe2\x80\xae\xe2\x81\xa0-\xe2\x81\xa9\xef\xbb\xbf\xf3\xa0\x80\x80-\xf3\xa0\x81\xbf])?)?$\')R\x0b\x63ollections\x12\x35\n\rcontent_types\x18\x04 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\x14\"\x06r\x04\x10\x01\x18\x7fR\x0c\x63ontentTypes\x12?\n\rcreated_after\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0c\x63reatedAfter\x12\x41\n\x0e\x63reated_before\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\rcreatedBefore\"J\n\x0eSearchResponse\x12\x38\n\x08passages\x18\x01 \x03(\x0b\x32\x1c.parley.knowledge.v1.PassageR\x08passages2\x85\x0c\n\x10KnowledgeService\x12\x8c\x01\n\x0eUploadDocument\x12*.parley.knowledge.v1.UploadDocumentRequest\x1a+.parley.knowledge.v1.UploadDocumentResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\"\x14/v1/documents:upload:\x01*(\x01\x12{\n\x0c\x43reateUpload\x12(.parley.knowledge.v1.CreateUploadRequest\x1a).parley.knowledge.v1.CreateUploadResponse\"\x16\x82\xd3\xe4\x93\x02\x10\"\x0b/v1/uploads:\x01*\x12\x8e\x01\n\x0c\x41ppendUpload\x12(.parley.knowledge.v1.AppendUploadRequest\x1a).parley.knowledge.v1.AppendUploadResponse\")\x82\xd3\xe4\x93\x02#\"\x1e/v1/uploads/{upload_id}:append:\x01*\x12\x8e\x01\n\x0c\x46inishUpload\x12(.parley.knowledge.v1.FinishUploadRequest\x1a).parley.knowledge.v1.FinishUploadResponse\")\x82\xd3\xe4\x93\x02#\"\x1e/v1/uploads/{upload_id}:finish:\x01*\x12\x85\x01\n\x0bGetDocument\x12\'.parley.knowledge.v1.GetDocumentRequest\x1a(.parley.knowledge.v1.GetDocumentResponse\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/documents/{document_id}\x12}\n\rListDocuments\x12).parley.knowledge.v1.ListDocumentsRequest\x1a*.parley.knowledge.v1.ListDocumentsResponse\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/documents\x12\x85\x01\n\x0fListCollections\x12+.parley.knowledge.v1.ListCollectionsRequest\x1a,.parley.knowledge.v1.ListCollectionsResponse\"\x17\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/collections\x12\x98\x01\n\x0eUpdateDocument\x12*.parley.knowledge.v1.UpdateDocumentRequest\x1a+.parley.knowledge.v1.UpdateDocumentResponse\"-\x82\xd3\xe4\x93\x02\'2\x1b/v1/documents/{document.id}:\x08\x64ocument\x12\x8e\x01\n\x0e\x44\x65leteDocument\x12*.parley.knowledge.v1.DeleteDocumentRequest\x1a+.parley.knowledge.v1.DeleteDocumentResponse\"#\x82\xd3\xe4\x93\x02\x1d*\x1b/v1/documents/{document_id}\x12\x93\x01\n\rWatchDocument\x12).parley.knowledge.v1.WatchDocumentRequest\x1a*.parley.knowledge.v1.WatchDocumentResponse\")\x82\xd3\xe4\x93\x02#\x12!/v1/documents/{document_id}:watch0\x01\x12r\n\x06Search\x12\".parley.knowledge.v1.SearchRequest\x1a#.parley.knowledge.v1.SearchResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\"\x14/v1/documents:search:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -81,6 +82,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SEARCHREQUEST'].fields_by_name['query']._serialized_options = b'\272H\007r\005\020\001\030\320\017'
   _globals['_SEARCHREQUEST'].fields_by_name['limit']._loaded_options = None
   _globals['_SEARCHREQUEST'].fields_by_name['limit']._serialized_options = b'\272H\004*\002\030\024'
+  _globals['_SEARCHREQUEST'].fields_by_name['collections']._loaded_options = None
+  _globals['_SEARCHREQUEST'].fields_by_name['collections']._serialized_options = b'\272H\307\002\222\001\303\002\020\024\"\276\002\272\001\272\002\n\ncollection\022Oa name has at most 60 visible characters and does not begin or end with a space\032\332\001size(this) <= 60 && this.matches(r\'^([^\\s\\x00-\\x1f\\x7f-\\x9f\342\200\213\342\200\216\342\200\217\342\200\250-\342\200\256\342\201\240-\342\201\251\357\273\277\363\240\200\200-\363\240\201\277]([^\\x00-\\x1f\\x7f-\\x9f\342\200\213\342\200\216\342\200\217\342\200\250-\342\200\256\342\201\240-\342\201\251\357\273\277\363\240\200\200-\363\240\201\277]*[^\\s\\x00-\\x1f\\x7f-\\x9f\342\200\213\342\200\216\342\200\217\342\200\250-\342\200\256\342\201\240-\342\201\251\357\273\277\363\240\200\200-\363\240\201\277])?)?$\')'
+  _globals['_SEARCHREQUEST'].fields_by_name['content_types']._loaded_options = None
+  _globals['_SEARCHREQUEST'].fields_by_name['content_types']._serialized_options = b'\272H\r\222\001\n\020\024\"\006r\004\020\001\030\177'
   _globals['_KNOWLEDGESERVICE'].methods_by_name['UploadDocument']._loaded_options = None
   _globals['_KNOWLEDGESERVICE'].methods_by_name['UploadDocument']._serialized_options = b'\202\323\344\223\002\031\"\024/v1/documents:upload:\001*'
   _globals['_KNOWLEDGESERVICE'].methods_by_name['CreateUpload']._loaded_options = None
@@ -103,52 +108,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_KNOWLEDGESERVICE'].methods_by_name['WatchDocument']._serialized_options = b'\202\323\344\223\002#\022!/v1/documents/{document_id}:watch'
   _globals['_KNOWLEDGESERVICE'].methods_by_name['Search']._loaded_options = None
   _globals['_KNOWLEDGESERVICE'].methods_by_name['Search']._serialized_options = b'\202\323\344\223\002\031\"\024/v1/documents:search:\001*'
-  _globals['_UPLOADEDFILE']._serialized_start=198
-  _globals['_UPLOADEDFILE']._serialized_end=869
-  _globals['_UPLOADDOCUMENTREQUEST']._serialized_start=872
-  _globals['_UPLOADDOCUMENTREQUEST']._serialized_end=1004
-  _globals['_UPLOADDOCUMENTRESPONSE']._serialized_start=1006
-  _globals['_UPLOADDOCUMENTRESPONSE']._serialized_end=1089
-  _globals['_CREATEUPLOADREQUEST']._serialized_start=1091
-  _globals['_CREATEUPLOADREQUEST']._serialized_end=1175
-  _globals['_CREATEUPLOADRESPONSE']._serialized_start=1177
-  _globals['_CREATEUPLOADRESPONSE']._serialized_end=1267
-  _globals['_APPENDUPLOADREQUEST']._serialized_start=1270
-  _globals['_APPENDUPLOADREQUEST']._serialized_end=1400
-  _globals['_APPENDUPLOADRESPONSE']._serialized_start=1402
-  _globals['_APPENDUPLOADRESPONSE']._serialized_end=1463
-  _globals['_FINISHUPLOADREQUEST']._serialized_start=1465
-  _globals['_FINISHUPLOADREQUEST']._serialized_end=1525
-  _globals['_FINISHUPLOADRESPONSE']._serialized_start=1527
-  _globals['_FINISHUPLOADRESPONSE']._serialized_end=1608
-  _globals['_GETDOCUMENTREQUEST']._serialized_start=1610
-  _globals['_GETDOCUMENTREQUEST']._serialized_end=1673
-  _globals['_GETDOCUMENTRESPONSE']._serialized_start=1675
-  _globals['_GETDOCUMENTRESPONSE']._serialized_end=1755
-  _globals['_LISTDOCUMENTSREQUEST']._serialized_start=1758
-  _globals['_LISTDOCUMENTSREQUEST']._serialized_end=1920
-  _globals['_LISTDOCUMENTSRESPONSE']._serialized_start=1922
-  _globals['_LISTDOCUMENTSRESPONSE']._serialized_end=2046
-  _globals['_LISTCOLLECTIONSREQUEST']._serialized_start=2048
-  _globals['_LISTCOLLECTIONSREQUEST']._serialized_end=2151
-  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_start=2154
-  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_end=2286
-  _globals['_UPDATEDOCUMENTREQUEST']._serialized_start=2289
-  _globals['_UPDATEDOCUMENTREQUEST']._serialized_end=2581
-  _globals['_UPDATEDOCUMENTRESPONSE']._serialized_start=2583
-  _globals['_UPDATEDOCUMENTRESPONSE']._serialized_end=2666
-  _globals['_DELETEDOCUMENTREQUEST']._serialized_start=2668
-  _globals['_DELETEDOCUMENTREQUEST']._serialized_end=2734
-  _globals['_DELETEDOCUMENTRESPONSE']._serialized_start=2736
-  _globals['_DELETEDOCUMENTRESPONSE']._serialized_end=2760
-  _globals['_WATCHDOCUMENTREQUEST']._serialized_start=2762
-  _globals['_WATCHDOCUMENTREQUEST']._serialized_end=2827
-  _globals['_WATCHDOCUMENTRESPONSE']._serialized_start=2829
-  _globals['_WATCHDOCUMENTRESPONSE']._serialized_end=2911
-  _globals['_SEARCHREQUEST']._serialized_start=2913
-  _globals['_SEARCHREQUEST']._serialized_end=2993
-  _globals['_SEARCHRESPONSE']._serialized_start=2995
-  _globals['_SEARCHRESPONSE']._serialized_end=3069
-  _globals['_KNOWLEDGESERVICE']._serialized_start=3072
-  _globals['_KNOWLEDGESERVICE']._serialized_end=4613
+  _globals['_UPLOADEDFILE']._serialized_start=231
+  _globals['_UPLOADEDFILE']._serialized_end=902
+  _globals['_UPLOADDOCUMENTREQUEST']._serialized_start=905
+  _globals['_UPLOADDOCUMENTREQUEST']._serialized_end=1037
+  _globals['_UPLOADDOCUMENTRESPONSE']._serialized_start=1039
+  _globals['_UPLOADDOCUMENTRESPONSE']._serialized_end=1122
+  _globals['_CREATEUPLOADREQUEST']._serialized_start=1124
+  _globals['_CREATEUPLOADREQUEST']._serialized_end=1208
+  _globals['_CREATEUPLOADRESPONSE']._serialized_start=1210
+  _globals['_CREATEUPLOADRESPONSE']._serialized_end=1300
+  _globals['_APPENDUPLOADREQUEST']._serialized_start=1303
+  _globals['_APPENDUPLOADREQUEST']._serialized_end=1433
+  _globals['_APPENDUPLOADRESPONSE']._serialized_start=1435
+  _globals['_APPENDUPLOADRESPONSE']._serialized_end=1496
+  _globals['_FINISHUPLOADREQUEST']._serialized_start=1498
+  _globals['_FINISHUPLOADREQUEST']._serialized_end=1558
+  _globals['_FINISHUPLOADRESPONSE']._serialized_start=1560
+  _globals['_FINISHUPLOADRESPONSE']._serialized_end=1641
+  _globals['_GETDOCUMENTREQUEST']._serialized_start=1643
+  _globals['_GETDOCUMENTREQUEST']._serialized_end=1706
+  _globals['_GETDOCUMENTRESPONSE']._serialized_start=1708
+  _globals['_GETDOCUMENTRESPONSE']._serialized_end=1788
+  _globals['_LISTDOCUMENTSREQUEST']._serialized_start=1791
+  _globals['_LISTDOCUMENTSREQUEST']._serialized_end=1953
+  _globals['_LISTDOCUMENTSRESPONSE']._serialized_start=1955
+  _globals['_LISTDOCUMENTSRESPONSE']._serialized_end=2079
+  _globals['_LISTCOLLECTIONSREQUEST']._serialized_start=2081
+  _globals['_LISTCOLLECTIONSREQUEST']._serialized_end=2184
+  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_start=2187
+  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_end=2319
+  _globals['_UPDATEDOCUMENTREQUEST']._serialized_start=2322
+  _globals['_UPDATEDOCUMENTREQUEST']._serialized_end=2614
+  _globals['_UPDATEDOCUMENTRESPONSE']._serialized_start=2616
+  _globals['_UPDATEDOCUMENTRESPONSE']._serialized_end=2699
+  _globals['_DELETEDOCUMENTREQUEST']._serialized_start=2701
+  _globals['_DELETEDOCUMENTREQUEST']._serialized_end=2767
+  _globals['_DELETEDOCUMENTRESPONSE']._serialized_start=2769
+  _globals['_DELETEDOCUMENTRESPONSE']._serialized_end=2793
+  _globals['_WATCHDOCUMENTREQUEST']._serialized_start=2795
+  _globals['_WATCHDOCUMENTREQUEST']._serialized_end=2860
+  _globals['_WATCHDOCUMENTRESPONSE']._serialized_start=2862
+  _globals['_WATCHDOCUMENTRESPONSE']._serialized_end=2944
+  _globals['_SEARCHREQUEST']._serialized_start=2947
+  _globals['_SEARCHREQUEST']._serialized_end=3583
+  _globals['_SEARCHRESPONSE']._serialized_start=3585
+  _globals['_SEARCHRESPONSE']._serialized_end=3659
+  _globals['_KNOWLEDGESERVICE']._serialized_start=3662
+  _globals['_KNOWLEDGESERVICE']._serialized_end=5203
 # @@protoc_insertion_point(module_scope)

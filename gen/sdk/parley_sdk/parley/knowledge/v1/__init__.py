@@ -748,6 +748,30 @@ class SearchRequest(betterproto2.Message):
     How many passages at most, 1 to 20; 0 means 5.
     """
 
+    collections: "list[str]" = betterproto2.field(3, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Only documents of one of these collections, at most 20; empty text means those of none. No collection: all.
+    """
+
+    content_types: "list[str]" = betterproto2.field(4, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Only documents of one of these types, as in Document.content_type, at most 20 of 1 to 127 characters. None: all.
+    """
+
+    created_after: "datetime.datetime | None" = betterproto2.field(
+        5, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Timestamp, optional=True
+    )
+    """
+    Only documents whose upload was finished then or later.
+    """
+
+    created_before: "datetime.datetime | None" = betterproto2.field(
+        6, betterproto2.TYPE_MESSAGE, unwrap=lambda: ___google__protobuf__.Timestamp, optional=True
+    )
+    """
+    Only documents whose upload was finished before.
+    """
+
 
 default_message_pool.register_message("parley.knowledge.v1", "SearchRequest", SearchRequest)
 
@@ -1161,7 +1185,8 @@ class KnowledgeServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "SearchResponse":
         """
-        The passages of the documents that the caller sees that fit a text best, best first.
+        The passages of the documents that the caller sees that fit a text best, best first. Filters that no document passes
+        find nothing.
         Refusals: SEARCH_UNAVAILABLE.
         """
 
