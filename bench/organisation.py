@@ -19,13 +19,16 @@ from parley.auth.v1.auth_service_pb2 import LoginRequest, RegisterRequest
 from parley.auth.v1.auth_service_pb2_grpc import AuthServiceStub
 from services.knowledge.document import Document, File
 from services.knowledge.embedding import EmbeddingModel
-from services.knowledge.index import PassageIndex
+from services.knowledge.index import PassageIndexes
+from services.knowledge.indexes.version import IndexState, IndexVersion
 from services.knowledge.passages import Passage, passage_id
 from services.shared.serving.settings import TlsSettings
 from stack.postgres import DATABASE
 
 _BATCH = 32
 _WRITES_AT_ONCE = 4
+_FIRST = IndexVersion(1, IndexState.ACTIVE, "embedding", 384)
+"""The index of a new mesh."""
 _PASSWORD = "a password of the bench"
 
 
@@ -38,12 +41,13 @@ class Filler:
             tls_ca_file=tls / "ca.pem", tls_cert_file=tls / "knowledge.pem", tls_key_file=tls / "knowledge-key.pem"
         )
         self.embedding = EmbeddingModel(mesh.triton, "embedding", files)
-        self.index = PassageIndex(f"http://{mesh.address('milvus')}")
+        self._indexes = PassageIndexes(f"http://{mesh.address('milvus')}")
+        self.index = self._indexes.of(_FIRST)
         self._opened = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         await self._opened.enter_async_context(self.embedding)
-        await self._opened.enter_async_context(self.index)
+        await self._opened.enter_async_context(self._indexes)
         password = (self._mesh.data_dir / "secrets" / "postgres-knowledge").read_text().strip()
         dsn = f"postgresql://knowledge@{self._mesh.address('postgres')}/{DATABASE}"
         self._record = await asyncpg.connect(dsn, password=password)
@@ -77,7 +81,7 @@ class Filler:
     async def _record_all(self, rows: Mapping[Document, Sequence[Passage]]) -> None:
         await self._record.executemany(
             "INSERT INTO documents (id, tenant_id, user_id, request_id, filename, size_bytes, sha256, state, passages,"
-            " passages_indexed) VALUES ($1, $2, $3, $4, $5, $6, $7, 'indexed', $8, $8)",
+            " passages_indexed, index_id) VALUES ($1, $2, $3, $4, $5, $6, $7, 'indexed', $8, $8, 1)",
             [
                 (
                     row.id,

@@ -171,6 +171,34 @@ def logs(
 
 
 @app.command()
+def reindex(
+    embedding_model: Annotated[
+        str, typer.Option(help="The model in Triton to embed with. Default: that of the index that is searched.")
+    ] = "",
+    status: Annotated[bool, typer.Option("--status", help="Show what is searched and what is being built.")] = False,
+    cancel: Annotated[bool, typer.Option("--cancel", help="End the rebuild that is running.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Find and mend what does not agree with the record.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Build the search index anew from the record, beside the one that is searched until it is whole."""
+    from stack import reindex as work
+
+    try:
+        if status:
+            work.status(_resolved(data_dir), console)
+        elif check:
+            work.check(_resolved(data_dir), console)
+        elif cancel:
+            work.cancel(_resolved(data_dir), console)
+        else:
+            work.rebuild(_resolved(data_dir), embedding_model, console)
+    except work.Refused as refused:
+        _refuse(f"{refused}.")
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+@app.command()
 def doctor(data_dir: DataDir = None, port: Port = 8080, tls_port: TlsPort = 8443) -> None:
     """Check this machine and this folder, and say what to do about each problem."""
     from stack import doctor as examination

@@ -6,11 +6,20 @@ from pathlib import Path
 
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"  # read at gRPC's import; the only children we start exec at once
 
+from parley.knowledge.v1.index_service_pb2_grpc import add_IndexServiceServicer_to_server
 from parley.knowledge.v1.knowledge_service_pb2_grpc import add_KnowledgeServiceServicer_to_server
 from services.knowledge.embedding import EmbeddingModel
 from services.knowledge.extraction import ExtractionProcess
 from services.knowledge.handlers import RULES, DocumentEvents, KnowledgeService
-from services.knowledge.index import PassageIndex
+from services.knowledge.index import PassageIndexes
+from services.knowledge.indexes.copying import Copying
+from services.knowledge.indexes.handlers import IndexService
+from services.knowledge.indexes.live import Indexes
+from services.knowledge.indexes.rebuild import Rebuild
+from services.knowledge.indexes.rebuilding import Rebuilding
+from services.knowledge.indexes.reconcile import Reconcile
+from services.knowledge.indexes.store import StoredIndexes
+from services.knowledge.indexes.version import Index, IndexVersion
 from services.knowledge.indexing import Indexing
 from services.knowledge.placing import Placing
 from services.knowledge.search import Search
@@ -38,34 +47,53 @@ def wire() -> Service:
     listener = Listener(database, "knowledge")
     bus = Bus(settings.nats_url, ssl_context(settings), "knowledge")
     relay = Relay(database, listener, bus)
-    originals, index = StoredOriginals(settings), PassageIndex(settings.milvus_url)
+    originals, stores = StoredOriginals(settings), PassageIndexes(settings.milvus_url)
     embedding = EmbeddingModel(settings.triton_address, settings.embedding_model, settings)
+    record = StoredIndexes(database, settings.embedding_model, settings.embedding_dimensions)
+
+    def opened(version: IndexVersion) -> Index:
+        return Index(version, embedding.named(version.embedding_model), stores.of(version))
+
+    indexes = Indexes(record, opened, listener)
+
+    async def answers() -> None:
+        await stores.probe()
+        await indexes.probe()
+
     quota = Quota(settings.quota_documents, settings.quota_bytes)
     documents, uploads = StoredDocuments(database), StoredUploads(database, quota)
-    indexer = Indexing(documents, originals, _extraction(settings), embedding, index)
-    events = DocumentEvents(indexer, Placing(documents, index))
+    placing, copying = Placing(documents, indexes), Copying(record)
+    indexer = Indexing(documents, originals, _extraction(settings), indexes, placing, copying)
+    events = DocumentEvents(indexer, placing)
+    rebuild = Rebuild(record, stores, indexes, placing, copying, listener)
+    reconcile = Reconcile(record, indexes, originals, rebuild)
     workers = settings.indexing_workers
     indexing = Consumer(bus, "knowledge-indexing", events.index, events.give_up_indexing, parallel=workers)
     # A removal or a change of place is never given up: what is left behind could be found, or not be found.
     removal = Consumer(bus, "knowledge-removal", events.remove, events.remove)
-    placing = Consumer(bus, "knowledge-placing", events.place, events.place)
-    search, watch = Search(embedding, index, Vocabulary(documents), documents), Watch(documents, listener)
+    places = Consumer(bus, "knowledge-placing", events.place, events.place)
+    search, watch = Search(indexes, Vocabulary(documents), documents), Watch(documents, listener)
+    operating = IndexService(Rebuilding(record, embedding, listener), reconcile)
     handler = KnowledgeService(documents, Reception(uploads, originals), search, watch)
     return Service(
         name="knowledge",
         settings=settings,
-        register=[partial(add_KnowledgeServiceServicer_to_server, handler)],
-        proto_services=["parley.knowledge.v1.KnowledgeService"],
+        register=[
+            partial(add_KnowledgeServiceServicer_to_server, handler),
+            partial(add_IndexServiceServicer_to_server, operating),
+        ],
+        proto_services=["parley.knowledge.v1.KnowledgeService", "parley.knowledge.v1.IndexService"],
         rules=RULES,
         resources=[
             *(database, listener.running(), bus.running(), relay.running()),
-            *(index, embedding, indexing.running(), removal.running(), placing.running()),
-            *(background(partial(sweep, uploads, originals)), background(index.keep_warm)),
+            *(stores, embedding, background(indexes.follow), background(rebuild.run), background(stores.keep_warm)),
+            *(indexing.running(), removal.running(), places.running()),
+            *(background(partial(sweep, uploads, originals)), background(reconcile.run)),
         ],
         checks=[
             Check("PostgreSQL", database.probe, POSTGRES_ADVICE),
             Check("NATS", bus.probe, NATS_ADVICE, needed=False),
-            Check("Milvus", index.probe, "Start Milvus and check PARLEY_MILVUS_URL."),
+            Check("Milvus", answers, "Start Milvus and check PARLEY_MILVUS_URL."),
             Check("S3", originals.probe, "Start the S3 store, create the bucket, check PARLEY_S3_* and the key files."),
             Check("Triton", embedding.probe, "Start Triton and check PARLEY_TRITON_ADDRESS.", needed=False),
         ],

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from copy import copy
 from types import TracebackType
 from typing import Self
 
@@ -11,13 +12,15 @@ from tritonclient.grpc.aio import InferenceServerClient, InferInput
 from tritonclient.utils import InferenceServerException
 
 from services.knowledge.search import Vector
-from services.shared.errors import Reason, Unavailable
+from services.shared.errors import Invalid, Reason, Unavailable
 from services.shared.serving.deadline import within
 from services.shared.serving.settings import TlsSettings
 from services.shared.serving.tls import channel_credentials
 
 _REPLY_TIMEOUT_S = 20.0
 _PROBE_TIMEOUT_S = 3.0
+_NO_SUCH_MODEL = {f"StatusCode.{code}" for code in ("NOT_FOUND", "INVALID_ARGUMENT")}
+"""What Triton says of a name that it does not know, and of a model that takes something else than texts."""
 _OPTIONS = (
     ("grpc.ssl_target_name_override", "triton"),
     ("grpc.keepalive_time_ms", 20_000),
@@ -45,11 +48,29 @@ class EmbeddingModel:
         if self._client:
             await self._client.close()
 
+    def named(self, model: str) -> "EmbeddingModel":
+        """Another model of the same server, over the same connection."""
+        other = copy(self)
+        other._model = model
+        return other
+
     async def probe(self) -> None:
         """Raise unless Triton answers this service now; over a channel of its own."""
         async with EmbeddingModel(self._address, self._model, self._tls) as model:
             assert model._client
             await model._client.is_server_live(client_timeout=_PROBE_TIMEOUT_S)
+
+    async def dimensions(self, model: str) -> int:
+        """Numbers in a vector of this embedding model. Raises Invalid if it is not served, and Unavailable."""
+        try:
+            [vector] = await self.named(model).embed(["?"])
+        except Unavailable as error:
+            failure = error.__cause__
+            if isinstance(failure, InferenceServerException) and failure.status() in _NO_SUCH_MODEL:
+                message = f"Triton serves no embedding model of the name {model}: see models/README.md."
+                raise Invalid(Reason.EMBEDDING_MODEL_UNKNOWN, message, embedding_model=model) from error
+            raise
+        return len(vector)
 
     async def embed(self, texts: Sequence[str]) -> Sequence[Vector]:
         """FP32 vectors of length 1. Raises Unavailable."""

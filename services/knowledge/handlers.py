@@ -34,6 +34,7 @@ from parley.knowledge.v1.knowledge_service_pb2 import (
 from parley.knowledge.v1.knowledge_service_pb2_grpc import KnowledgeServiceServicer
 from services.knowledge import document, wire
 from services.knowledge.document import Documents, Member
+from services.knowledge.indexes.handlers import METHODS as INDEX_METHODS
 from services.knowledge.indexing import Indexing
 from services.knowledge.placing import Placing
 from services.knowledge.search import Search
@@ -44,7 +45,16 @@ from services.shared.pages import DEFAULT_SIZE
 from services.shared.serving.identity import caller_of
 from services.shared.serving.interceptor import CallRules
 
-RULES = CallRules(endless_methods=frozenset({"/parley.knowledge.v1.KnowledgeService/WatchDocument"}))
+RULES = CallRules(
+    open_methods=INDEX_METHODS,  # for the operator, who has no account: the allow-list lets nobody else in
+    endless_methods=frozenset(
+        {
+            "/parley.knowledge.v1.KnowledgeService/WatchDocument",
+            "/parley.knowledge.v1.IndexService/RebuildIndex",
+            "/parley.knowledge.v1.IndexService/CheckIndex",
+        }
+    ),
+)
 _DEFAULT_PASSAGES = 5
 Context: TypeAlias = grpc.aio.ServicerContext
 

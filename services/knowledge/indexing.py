@@ -18,9 +18,11 @@ from typing import Protocol
 from uuid import UUID
 
 from services.knowledge.document import MAX_FAILURE_CHARACTERS, Document, DocumentState, Failure
+from services.knowledge.indexes.copying import Copying
+from services.knowledge.indexes.live import Indexes
+from services.knowledge.indexes.version import Index
 from services.knowledge.passages import Passage
-from services.knowledge.placing import Placing, PlacingIndex
-from services.knowledge.search import Embedding, Vector
+from services.knowledge.placing import Placing
 from services.shared.errors import Reason, Unavailable
 
 BATCH = 16
@@ -67,13 +69,6 @@ class Originals(Protocol):
     async def delete(self, tenant_id: UUID, document_id: UUID) -> None: ...
 
 
-class Index(PlacingIndex, Protocol):
-    """The index of all passages. Every method raises Unavailable."""
-
-    async def write(self, document: Document, passages: Sequence[Passage], vectors: Sequence[Vector]) -> None:
-        """Add passages of a document, or replace them by position."""
-
-
 class IndexedDocuments(Protocol):
     """The record of documents and passages, as far as indexing changes it."""
 
@@ -86,8 +81,9 @@ class IndexedDocuments(Protocol):
     async def add_passages(self, document: Document, passages: Sequence[Passage]) -> bool:
         """Write passages and progress; False if the document is being indexed no more."""
 
-    async def complete(self, document: Document, passage_count: int) -> bool:
-        """INDEXING -> INDEXED, and say so to the world; False if the document is being indexed no more."""
+    async def complete(self, document: Document, passage_count: int, index_id: int) -> bool:
+        """INDEXING -> INDEXED, and say so to the world; False if the document is being indexed no more, or if an index
+        later than `index_id`, which holds it, is the active one."""
 
     async def fail(self, document: Document, failure: Failure) -> bool:
         """INDEXING or QUEUED -> FAILED without passages, and say so to the world; False if it has ended otherwise."""
@@ -103,22 +99,23 @@ class Indexing:
         documents: IndexedDocuments,
         originals: Originals,
         extraction: Extraction,
-        embedding: Embedding,
-        index: Index,
+        indexes: Indexes,
+        placing: Placing,
+        copying: Copying,
     ) -> None:
         self._documents = documents
         self._originals = originals
         self._extraction = extraction
-        self._embedding = embedding
-        self._index = index
-        self._placing = Placing(documents, index)
+        self._indexes = indexes
+        self._placing = placing
+        self._copying = copying
         self._slots = asyncio.Semaphore(_BATCHES_IN_FLIGHT)
 
     async def index(self, tenant_id: UUID, document_id: UUID) -> None:
         """Index a document, unless it has ended already. Raises when it should be tried again."""
         document = await self._documents.begin_indexing(tenant_id, document_id)
         if document is None:
-            await self._index.remove(tenant_id, document_id)
+            await self._placing.remove(tenant_id, document_id)
         elif document.state is DocumentState.INDEXING:
             try:
                 await self._index_passages(document)
@@ -133,35 +130,42 @@ class Indexing:
         message = "Indexing failed several times for a reason that is not in the file. Upload it again later."
         await self._documents.fail(document, Failure(Reason.INDEXING_FAILED, message))
         with suppress(Unavailable):  # search does not show them, and deleting the document removes them
-            await self._index.remove(tenant_id, document_id)
+            await self._placing.remove(tenant_id, document_id)
 
     async def remove(self, tenant_id: UUID, document_id: UUID) -> None:
         """Remove what a deleted document left in the index and the store of originals."""
-        await self._index.remove(tenant_id, document_id)
+        await self._placing.remove(tenant_id, document_id)
         await self._originals.delete(tenant_id, document_id)
 
     async def _index_passages(self, document: Document) -> None:
         async with self._extraction.read(self._originals.read(document.tenant_id, document.id)) as extracted:
             await self._documents.announce(document, extracted)
             document = replace(document, content_type=extracted.content_type)
+            indexes = await self._indexes.live()
             try:
                 async with asyncio.TaskGroup() as batches:
                     while batch := list(islice(extracted.passages, BATCH)):
                         await self._slots.acquire()
-                        task = batches.create_task(self._index_batch(document, batch))
+                        task = batches.create_task(self._index_batch(document, batch, indexes))
                         task.add_done_callback(lambda _: self._slots.release())
             except* _Ended:
-                pass  # `complete` sees it, too
-        await self._placing.place(document.tenant_id, document.id, document)
-        if not await self._documents.complete(document, extracted.passage_count):
-            await self._remove_if_deleted(document)
+                pass  # `_complete` sees it, too
+        await self._complete(document, extracted.passage_count, indexes)
 
-    async def _index_batch(self, document: Document, batch: Sequence[Passage]) -> None:
-        vectors = await self._embedding.embed([passage.searchable_text for passage in batch])
-        await self._index.write(document, batch, vectors)
+    async def _index_batch(self, document: Document, batch: Sequence[Passage], indexes: Sequence[Index]) -> None:
+        for index in indexes:
+            await index.write(document, batch)
         if not await self._documents.add_passages(document, batch):
             raise _Ended
 
-    async def _remove_if_deleted(self, document: Document) -> None:
-        if await self._documents.find(document.tenant_id, document.id) is None:
-            await self._index.remove(document.tenant_id, document.id)
+    async def _complete(self, document: Document, passage_count: int, indexes: Sequence[Index]) -> None:
+        while now := await self._placing.place(document.tenant_id, document.id, document):
+            last = indexes[-1].version.id
+            if now.state is not DocumentState.INDEXING or await self._documents.complete(now, passage_count, last):
+                return
+            # Another index took the place of the one that was written, or the document was deleted just now.
+            indexes = await self._indexes.live()
+            for index in indexes:
+                if index.version.id > last:
+                    await self._copying.copy(now, index)
+            document = now

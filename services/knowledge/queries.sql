@@ -192,9 +192,14 @@ WITH document AS (
 SELECT pg_notify('knowledge', id::text) FROM document;
 
 -- name: complete_indexing
-WITH completed AS (
-    UPDATE documents SET state = 'indexed', passages_indexed = passages
-    WHERE tenant_id = $1 AND id = $2 AND state = 'indexing' RETURNING tenant_id, id
+-- Not while the index that was written is not the active one. It waits for a switch under way, and a switch for it.
+WITH active AS (
+    SELECT id FROM indexes WHERE state = 'active' FOR SHARE
+), completed AS (
+    UPDATE documents SET state = 'indexed', passages_indexed = passages, index_id = $4
+    FROM active
+    WHERE documents.tenant_id = $1 AND documents.id = $2 AND documents.state = 'indexing' AND active.id <= $4
+    RETURNING documents.tenant_id, documents.id
 ), event AS (
     INSERT INTO outbox (event_type, tenant_id, aggregate_id, payload)
     SELECT 'parley.knowledge.v1.DocumentIndexed', tenant_id, id, $3 FROM completed
@@ -232,3 +237,97 @@ SELECT passages.headings, passages.text, passages.position, passages.page FROM p
 JOIN documents ON documents.id = passages.document_id AND documents.tenant_id = $1
     AND documents.visibility = 'organisation'
 WHERE passages.tenant_id = $1 ORDER BY passages.id LIMIT $2;
+
+-- name: live_indexes
+SELECT * FROM indexes WHERE state <> 'retired' ORDER BY id;
+
+-- name: first_index
+INSERT INTO indexes (state, embedding_model, dimensions)
+SELECT 'active', $1, $2 WHERE NOT EXISTS (SELECT FROM indexes)
+ON CONFLICT DO NOTHING;
+
+-- name: begin_rebuild
+-- No row when another one is building. A repeat gets the first one's.
+WITH known AS (
+    SELECT * FROM indexes WHERE request_id = $1
+), begun AS (
+    INSERT INTO indexes (state, request_id, embedding_model, dimensions)
+    SELECT 'building', $1::uuid, $2, $3 WHERE NOT EXISTS (SELECT FROM known)
+    ON CONFLICT DO NOTHING RETURNING *
+), notified AS (
+    SELECT pg_notify('knowledge', 'indexes') FROM begun
+)
+SELECT begun.* FROM begun, notified UNION ALL SELECT * FROM known;
+
+-- name: cancel_rebuild
+WITH cancelled AS (
+    UPDATE indexes SET state = 'retired', retire_time = now() WHERE state = 'building' RETURNING id
+)
+SELECT pg_notify('knowledge', 'indexes') FROM cancelled;
+
+-- name: find_index
+SELECT * FROM indexes WHERE id = $1;
+
+-- name: held_by_index
+-- Of all organisations: what is indexed, and how much of it this index holds.
+SELECT
+    count(*) AS documents,
+    count(*) FILTER (WHERE index_id >= $1) AS documents_held,
+    coalesce(sum(passages), 0)::bigint AS passages,
+    coalesce(sum(passages) FILTER (WHERE index_id >= $1), 0)::bigint AS passages_held
+FROM documents WHERE state = 'indexed';
+
+-- name: missing_documents
+-- Of all organisations: the service brings its own documents into an index.
+SELECT * FROM documents
+WHERE state = 'indexed' AND index_id < $1 AND ($2::uuid IS NULL OR id > $2) ORDER BY id LIMIT $3;
+
+-- name: passages_of_document
+SELECT * FROM passages WHERE tenant_id = $1 AND document_id = $2 AND position >= $3 ORDER BY position LIMIT $4;
+
+-- name: hold_document
+UPDATE documents SET index_id = greatest(index_id, $3)
+WHERE tenant_id = $1 AND id = $2 AND state = 'indexed' RETURNING id;
+
+-- name: switch_index
+SELECT switch_index($1) AS switched;
+
+-- name: retired_indexes
+SELECT id FROM indexes WHERE state = 'retired' AND retire_time < now() - make_interval(secs => $1) ORDER BY id;
+
+-- name: forget_index
+DELETE FROM indexes WHERE id = $1 AND state = 'retired';
+
+-- name: orphaned_rows
+-- Of all organisations. Rows of a document that is being indexed come before their passages.
+SELECT row.id
+FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS row (id, tenant_id, document_id)
+LEFT JOIN documents ON documents.id = row.document_id AND documents.tenant_id = row.tenant_id
+LEFT JOIN passages ON passages.id = row.id AND passages.document_id = row.document_id
+WHERE documents.id IS NULL OR documents.state = 'failed' OR (documents.state = 'indexed' AND passages.id IS NULL);
+
+-- name: owners
+-- Of all organisations: whose originals and whose chunks these are. An upload that is finished twice stores its original
+-- again, just before it becomes a document.
+SELECT id, false AS is_chunk FROM documents WHERE id = ANY($1)
+UNION ALL SELECT id, false FROM uploads WHERE id = ANY($1)
+UNION ALL SELECT id, true FROM uploads WHERE id = ANY($2);
+
+-- name: drop_stray_passages
+-- Of all organisations.
+WITH dropped AS (
+    DELETE FROM passages USING documents
+    WHERE documents.id = passages.document_id AND documents.state IN ('queued', 'failed') RETURNING passages.id
+)
+SELECT count(*) AS passages FROM dropped;
+
+-- name: documents_held
+-- Of all organisations.
+SELECT * FROM documents
+WHERE state = 'indexed' AND index_id >= $1 AND ($2::uuid IS NULL OR id > $2) ORDER BY id LIMIT $3;
+
+-- name: tenants
+SELECT tenant_id FROM usage UNION SELECT tenant_id FROM documents UNION SELECT tenant_id FROM uploads;
+
+-- name: recount_usage
+SELECT recount_usage($1) AS corrected;

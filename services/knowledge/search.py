@@ -52,14 +52,11 @@ class SearchableIndex(Protocol):
     pass the filters."""
 
     async def nearest(
-        self,
-        tenant_id: UUID,
-        vector: Vector,
-        limit: int,
-        user_id: UUID | None = None,
-        filters: Filters = EVERYTHING,
+        self, tenant_id: UUID, text: str, limit: int, user_id: UUID | None = None, filters: Filters = EVERYTHING
     ) -> Mapping[UUID, float]:
-        """The organisation's passages whose vectors are nearest, best first, with the cosine. Raises Unavailable."""
+        """The organisation's passages that are nearest to a text by the index's own model, best first, with the cosine.
+
+        Raises Unavailable."""
 
     async def sharing(
         self,
@@ -99,8 +96,7 @@ class Passages(Protocol):
 class Search:
     """Search in the documents of an organisation."""
 
-    def __init__(self, embedding: Embedding, index: SearchableIndex, rarities: Rarities, passages: Passages) -> None:
-        self._embedding = embedding
+    def __init__(self, index: SearchableIndex, rarities: Rarities, passages: Passages) -> None:
         self._index = index
         self._rarities = rarities
         self._passages = passages
@@ -118,18 +114,12 @@ class Search:
             return []
         asked = max(limit * _ASKED_PER_WANTED, _LEAST_ASKED)
         near, sharing = await asyncio.gather(
-            self._near(tenant_id, text, asked, user_id, filters),
+            self._index.nearest(tenant_id, text, asked, user_id, filters),
             self._sharing(tenant_id, text, asked, user_id, filters),
         )
         passage_ids = fused(near, sharing, lexical_weight(text))
         found = await self._passages.searchable(tenant_id, passage_ids, limit * _READ_PER_WANTED, user_id, filters)
         return varied(found, limit)
-
-    async def _near(
-        self, tenant_id: UUID, text: str, limit: int, user_id: UUID | None, filters: Filters
-    ) -> Mapping[UUID, float]:
-        [vector] = await self._embedding.embed([text])
-        return await self._index.nearest(tenant_id, vector, limit, user_id, filters)
 
     async def _sharing(
         self, tenant_id: UUID, text: str, limit: int, user_id: UUID | None, filters: Filters

@@ -14,7 +14,9 @@ class Settings(ServingSettings):
     postgres_password_file: Path | None = None
     nats_url: str
     triton_address: str
+    # Of the first index; `parley reindex` builds others.
     embedding_model: str = "embedding"
+    embedding_dimensions: int = 384
     milvus_url: str
     s3_endpoint: str
     s3_bucket: str

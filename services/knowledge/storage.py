@@ -4,7 +4,7 @@ Keys: `<tenant>/<document>` and `uploads/<tenant>/<upload>/<offset>`. Hashes and
 bucket exists and belongs to this service alone.
 """
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import IO
@@ -14,6 +14,7 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
+from services.knowledge.indexes.reconcile import Stored
 from services.knowledge.settings import Settings
 from services.shared.errors import Reason, Unavailable
 
@@ -23,7 +24,8 @@ _UPLOADS = "uploads"
 
 
 class StoredOriginals:
-    """Implements upload.Originals, indexing.Originals and sweep.OldChunks. Every method raises Unavailable."""
+    """Implements upload.Originals, indexing.Originals, sweep.OldChunks and
+    indexes.reconcile.CheckedOriginals. Every method raises Unavailable."""
 
     def __init__(self, settings: Settings) -> None:
         self._store = S3Store(
@@ -82,6 +84,18 @@ class StoredOriginals:
         with _unavailable():
             await self._delete_listed(_UPLOADS, datetime.now(UTC) - timedelta(seconds=age_s))
 
+    async def older_than(self, age_s: float) -> AsyncIterator[Sequence[Stored]]:
+        """What was stored longer ago, some at a time."""
+        before = datetime.now(UTC) - timedelta(seconds=age_s)
+        with _unavailable():
+            async for found in obstore.list(self._store):
+                yield [_stored(entry["path"]) for entry in found if entry["last_modified"] < before]
+
+    async def delete_keys(self, keys: Sequence[str]) -> None:
+        if keys:
+            with _unavailable():
+                await obstore.delete_async(self._store, list(keys))
+
     async def probe(self) -> None:
         """Raise unless the bucket is there for these keys."""
         await obstore.list_with_delimiter_async(self._store, "probe")
@@ -104,6 +118,12 @@ def _unavailable() -> Iterator[None]:
 
 def _key(tenant_id: UUID, document_id: UUID) -> str:
     return f"{tenant_id}/{document_id}"
+
+
+def _stored(key: str) -> Stored:
+    """Raises ValueError for a key that is not ours: the bucket belongs to this service alone."""
+    is_chunk = key.startswith(f"{_UPLOADS}/")
+    return Stored(key, UUID(key.split("/")[2 if is_chunk else 1]), is_chunk)
 
 
 def _chunks(tenant_id: UUID, upload_id: UUID) -> str:

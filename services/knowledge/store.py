@@ -43,17 +43,17 @@ class StoredDocuments:
 
     async def find(self, tenant_id: UUID, document_id: UUID) -> Document | None:
         row = await self._database.one("find_document", tenant_id, document_id)
-        return _document(row) if row else None
+        return document_of(row) if row else None
 
     async def find_visible(self, member: Member, document_id: UUID) -> Document | None:
         row = await self._database.one("find_visible_document", member.tenant_id, member.user_id, document_id)
-        return _document(row) if row else None
+        return document_of(row) if row else None
 
     async def newest(
         self, member: Member, before: tuple[datetime, UUID] | None, limit: int, collection: str | None = None
     ) -> Sequence[Document]:
         values = (member.tenant_id, member.user_id, *(before or (None, None)), limit, collection)
-        return [_document(row) for row in await self._database.all("newest_documents", *values)]
+        return [document_of(row) for row in await self._database.all("newest_documents", *values)]
 
     async def collections(self, member: Member, after: str | None, limit: int) -> Sequence[Collection]:
         rows = await self._database.all("collections", member.tenant_id, member.user_id, after, limit)
@@ -65,7 +65,7 @@ class StoredDocuments:
         row = await self._database.one(
             "update_document", *mine, change.collection, change.visibility, event.SerializeToString()
         )
-        return _document(row) if row else None
+        return document_of(row) if row else None
 
     async def delete(self, member: Member, document: Document) -> bool:
         event = DocumentDeleted(**_ids(document)).SerializeToString()
@@ -74,7 +74,7 @@ class StoredDocuments:
 
     async def begin_indexing(self, tenant_id: UUID, document_id: UUID) -> Document | None:
         row = await self._database.one("begin_indexing", tenant_id, document_id)
-        return _document(row) if row else None
+        return document_of(row) if row else None
 
     async def announce(self, document: Document, extracted: Extracted) -> None:
         await self._changed(
@@ -85,9 +85,9 @@ class StoredDocuments:
         rows = [{"id": str(passage_id(document.id, passage.position)), **asdict(passage)} for passage in passages]
         return await self._changed("add_passages", document, rows)
 
-    async def complete(self, document: Document, passage_count: int) -> bool:
+    async def complete(self, document: Document, passage_count: int, index_id: int) -> bool:
         event = DocumentIndexed(**_ids(document), filename=document.file.filename, passages=passage_count)
-        return await self._changed("complete_indexing", document, event.SerializeToString())
+        return await self._changed("complete_indexing", document, event.SerializeToString(), index_id)
 
     async def fail(self, document: Document, failure: Failure) -> bool:
         event = DocumentFailed(
@@ -115,7 +115,7 @@ class StoredDocuments:
         return [_found_passage(row) for row in rows]
 
     async def sample(self, tenant_id: UUID, limit: int) -> Sequence[Passage]:
-        return [_passage(row) for row in await self._database.all("sample_passages", tenant_id, limit)]
+        return [passage_of(row) for row in await self._database.all("sample_passages", tenant_id, limit)]
 
     async def _changed(self, query: str, document: Document, *values: object) -> bool:
         return await self._database.one(query, document.tenant_id, document.id, *values) is not None
@@ -133,12 +133,12 @@ class StoredUploads:
         row = await self._database.one("expect_document", *request, file.size_bytes, *self._limits)
         assert row
         if row["id"]:
-            return _document(row) if row["is_first"] else Duplicate(row["id"])
+            return document_of(row) if row["is_first"] else Duplicate(row["id"])
         return Full(self._quota) if row["is_full"] else None
 
     async def find_uploaded(self, member: Member, document_id: UUID) -> Document | None:
         row = await self._database.one("find_uploaded_document", member.tenant_id, member.user_id, document_id)
-        return _document(row) if row else None
+        return document_of(row) if row else None
 
     async def add_document(self, member: Member, document_id: UUID, file: File) -> Document | Duplicate | Full:
         event = DocumentUploaded(
@@ -150,7 +150,7 @@ class StoredUploads:
         values = (*_announced(member, document_id, file), *self._limits, event.SerializeToString())
         if (row := await self._second_sees_first("add_document", *values)) is None:
             return Full(self._quota)
-        return _document(row) if row["is_first"] else Duplicate(row["id"])
+        return document_of(row) if row["is_first"] else Duplicate(row["id"])
 
     async def begin(self, member: Member, upload_id: UUID, file: File) -> Upload | Duplicate | Full:
         values = (*_announced(member, upload_id, file), *self._limits)
@@ -214,7 +214,8 @@ def _file(row: asyncpg.Record) -> File:
     )
 
 
-def _document(row: asyncpg.Record) -> Document:
+def document_of(row: asyncpg.Record) -> Document:
+    """The document of a row."""
     reason = row["failure_reason"]
     return Document(
         id=row["id"],
@@ -234,8 +235,9 @@ def _upload(row: asyncpg.Record) -> Upload:
 
 
 def _found_passage(row: asyncpg.Record) -> FoundPassage:
-    return FoundPassage(row["id"], row["document_id"], row["filename"], _passage(row))
+    return FoundPassage(row["id"], row["document_id"], row["filename"], passage_of(row))
 
 
-def _passage(row: asyncpg.Record) -> Passage:
+def passage_of(row: asyncpg.Record) -> Passage:
+    """The passage of a row."""
     return Passage(row["position"], row["text"], row["page"], tuple(row["headings"]))

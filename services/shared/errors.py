@@ -70,6 +70,10 @@ class Reason(StrEnum):
     DOCUMENT_DUPLICATE = auto()
     KNOWLEDGE_FULL = auto()
 
+    INDEX_REBUILDING = auto()
+    EMBEDDING_MODEL_UNKNOWN = auto()
+    REBUILD_CANCELLED = auto()
+
 
 class Refusal(Exception):
     """An expected "no". `message` tells a person what to do; facts are small values, safe to show to the caller."""

@@ -14,6 +14,12 @@ WITHOUT_TENANT = {
     "chat.take_over": "a replica goes on with the turns of a dead one, whoever asked; nobody sees them",
     "chat.wishes": "a replica asks for its own turns",
     "knowledge.drop_uploads_older_than": "the service sweeps its own leftovers; nobody sees them",
+    "knowledge.documents_held": "the index of all organisations is checked; nobody sees them",
+    "knowledge.drop_stray_passages": "the service sweeps its own leftovers; nobody sees them",
+    "knowledge.held_by_index": "counts of the index of all organisations, for the operator",
+    "knowledge.missing_documents": "the index of all organisations is built; nobody sees them",
+    "knowledge.owners": "the service looks for its own leftovers, by ids; nobody sees them",
+    "knowledge.tenants": "the service counts anew what each organisation has; nobody sees them",
 }
 _READ = re.compile(r"\b(?:FROM|JOIN|UPDATE)\s+(?:ONLY\s+)?([a-z_]+)", re.IGNORECASE)
 _WRITTEN = re.compile(r"\bINTO\s+([a-z_]+)\s*\(([^)]*)\)", re.IGNORECASE)
@@ -27,6 +33,15 @@ WITHOUT_MEMBER = {
     "complete_indexing": "indexing, which nobody sees",
     "fail_indexing": "indexing, which nobody sees",
     "find_document": "indexing, which nobody sees",
+    "documents_held": "the index is checked",
+    "drop_stray_passages": "leftovers are swept",
+    "held_by_index": "counts, for the operator",
+    "hold_document": "the index is built",
+    "missing_documents": "the index is built",
+    "orphaned_rows": "the index is checked",
+    "owners": "leftovers are looked for",
+    "passages_of_document": "the index is built",
+    "tenants": "organisations are counted anew",
 }
 """The statements of knowledge that read documents or passages whoever asked."""
 _VISIBLE = re.compile(r"visibility = 'organisation' OR (?:documents\.)?user_id = \$\d")

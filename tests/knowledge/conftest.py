@@ -15,6 +15,8 @@ from parley.knowledge.v1.knowledge_service_pb2_grpc import (
 )
 from services.knowledge.document import Document, File, Member
 from services.knowledge.handlers import DocumentEvents, KnowledgeService
+from services.knowledge.indexes.copying import Copying
+from services.knowledge.indexes.store import StoredIndexes
 from services.knowledge.indexing import Indexing
 from services.knowledge.placing import Placing
 from services.knowledge.search import Search
@@ -35,6 +37,7 @@ from tests.knowledge.fakes import (
     FakeOriginals,
     FakeRecord,
 )
+from tests.knowledge.index_fakes import FakeIndexRecord, indexes_of
 from tests.knowledge.serving import Served
 
 QUOTA = Quota(documents=20, size_bytes=1000)
@@ -94,6 +97,7 @@ async def real_record(database_for: Callable[[str], AbstractAsyncContextManager[
     """Shared by a module's tests: each has an organisation of its own."""
     async with database_for("knowledge") as database:
         listener = Listener(database, "knowledge")
+        assert [version.id for version in await StoredIndexes(database, "embedding", 384).live()] == [1]
 
         async def events(document_id: UUID) -> Events:
             connection = await database.connect()
@@ -122,9 +126,11 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
 async def served(serve_locally: ServeLocally, signer: Signer) -> AsyncIterator[Served]:
     changes = FakeChanges()
     record, originals, index, embedding = FakeRecord(changes), FakeOriginals(), FakeIndex(), FakeEmbedding()
-    search, watch = Search(embedding, index, Vocabulary(record), record), Watch(record, changes)
+    indexes = indexes_of(record, embedding, index)
+    search, watch = Search(indexes, Vocabulary(record), record), Watch(record, changes)
     handler = KnowledgeService(record, Reception(record, originals), search, watch)
-    indexing = Indexing(record, originals, FakeExtraction(), embedding, index)
-    events = DocumentEvents(indexing, Placing(record, index))
+    placing, copying = Placing(record, indexes), Copying(FakeIndexRecord(record))
+    indexing = Indexing(record, originals, FakeExtraction(), indexes, placing, copying)
+    events = DocumentEvents(indexing, placing)
     async with serve_locally(partial(add_KnowledgeServiceServicer_to_server, handler)) as channel:
         yield Served(KnowledgeServiceStub(channel), record, originals, index, embedding, events, signer)

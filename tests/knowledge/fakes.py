@@ -62,6 +62,8 @@ class FakeRecord:
         self._uploads: dict[UUID, tuple[Member, Upload]] = {}
         self._now = datetime(2026, 3, 1, tzinfo=UTC)
         self.events: list[tuple[str, UUID]] = []
+        self.active_index = 1
+        self.held: dict[UUID, int] = {}
 
     async def find(self, tenant_id: UUID, document_id: UUID) -> Document | None:
         document = self._documents.get(document_id)
@@ -117,9 +119,10 @@ class FakeRecord:
         self._write(replace(now, progress=replace(now.progress, passages_indexed=done)))
         return True
 
-    async def complete(self, document: Document, passage_count: int) -> bool:
-        if (now := await self._indexing(document)) is None:
+    async def complete(self, document: Document, passage_count: int, index_id: int) -> bool:
+        if (now := await self._indexing(document)) is None or index_id < self.active_index:
             return False
+        self.held[document.id] = index_id
         progress = replace(now.progress, passages_indexed=now.progress.passages)
         self._write(replace(now, state=DocumentState.INDEXED, progress=progress))
         return self._say("DocumentIndexed", document.id)
@@ -221,6 +224,12 @@ class FakeRecord:
     async def drop_older_than(self, age_s: float) -> None:
         if age_s <= 0:
             self._uploads.clear()
+
+    def documents(self) -> list[Document]:
+        return list(self._documents.values())
+
+    def passages_of(self, document_id: UUID) -> dict[int, Passage]:
+        return self._passages.get(document_id, {})
 
     def _visible(self, member: Member) -> Iterator[Document]:
         return (
@@ -353,13 +362,18 @@ class FakeIndex:
 
     def __init__(self) -> None:
         self.rows: dict[UUID, tuple[Document, str]] = {}
+        self.dimensions: set[int] = set()
         self.searches: list[tuple[UUID, str]] = []
         self.down = False
 
     async def write(self, document: Document, passages: Sequence[Passage], vectors: Sequence[Vector]) -> None:
         self._check()
-        for passage, _ in zip(passages, vectors, strict=True):
+        for passage, vector in zip(passages, vectors, strict=True):
+            self.dimensions.add(len(vector))
             self.rows[passage_id(document.id, passage.position)] = (document, passage.searchable_text)
+
+    async def probe(self) -> None:
+        self._check()
 
     async def place(self, document: Document) -> None:
         self._check()

@@ -58,7 +58,7 @@ async def test_a_watcher_sees_each_state_to_the_end(record: Record, watch: Watch
 async def test_a_late_watcher_sees_the_last_state_and_the_end(record: Record, watch: Watch) -> None:
     document = await add(record)
     await record.documents.begin_indexing(document.tenant_id, document.id)
-    await record.documents.complete(document, 0)
+    await record.documents.complete(document, 0, 1)
     seen = [found.state async for found in watch(uploader(document), document.id, NOON_S + 60)]
     assert seen == [DocumentState.INDEXED]
 

@@ -13,8 +13,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from bench.extraction import EVALUATION
 from parley.knowledge.v1.knowledge_service_pb2 import SearchRequest
 from services.knowledge.document import Document, Visibility
+from services.knowledge.expression import where
 from services.knowledge.filters import EVERYTHING, Filters
-from services.knowledge.index import COLLECTION, PassageIndex, where
+from services.knowledge.index import PassageIndex, PassageIndexes
 from services.knowledge.indexing import Extracted
 from services.knowledge.lexical import Rarity
 from services.knowledge.passages import Passage, passage_id
@@ -22,6 +23,7 @@ from services.shared.errors import Reason
 from stack.mesh import Mesh
 from tests.knowledge.conftest import Record, a_file, a_member, add, uploader
 from tests.knowledge.fakes import passes, vector_of
+from tests.knowledge.index_fakes import FIRST
 from tests.knowledge.serving import Served
 from tests.refusals import refusal_of
 
@@ -61,8 +63,9 @@ def naughty() -> list[str]:
 
 @pytest.fixture(scope="module")
 async def index(stores: Mesh) -> AsyncIterator[PassageIndex]:
-    async with PassageIndex(f"http://{stores.address('milvus')}") as index:
-        yield index
+    async with PassageIndexes(f"http://{stores.address('milvus')}") as indexes:
+        await indexes.create(FIRST)
+        yield indexes.of(FIRST)
 
 
 async def near(
@@ -191,13 +194,14 @@ async def test_lists_of_hostile_values_match_themselves(index: PassageIndex) -> 
         }
         for value in HOSTILE
     ]
-    await client.upsert(COLLECTION, rows)
+    await client.upsert(index._name, rows)
     for size in (1, 2, len(rows)):
         own = where(tenant_id="lists", document_id=[row["document_id"] for row in rows[:size]])
-        found = await client.query(COLLECTION, filter=own, output_fields=["document_id"])
+        found = await client.query(index._name, filter=own, output_fields=["document_id"])
         assert {hit["passage_id"] for hit in found} == {row["passage_id"] for row in rows[:size]}
     none = where(tenant_id="lists", document_id=["none such"])
-    assert await client.query(COLLECTION, filter=none, output_fields=["document_id"]) == []
+    assert await client.query(index._name, filter=none, output_fields=["document_id"]) == []
+    await client.delete(index._name, filter=where(tenant_id="lists"))
 
 
 async def indexed(record: Record, **file: object) -> Document:
@@ -205,7 +209,7 @@ async def indexed(record: Record, **file: object) -> Document:
     await record.documents.begin_indexing(document.tenant_id, document.id)
     await record.documents.announce(document, Extracted("text/csv", 0, 1, iter(())))
     await record.documents.add_passages(document, [Passage(0, "The plan.")])
-    await record.documents.complete(document, 1)
+    await record.documents.complete(document, 1, FIRST.id)
     found = await record.documents.find(document.tenant_id, document.id)
     assert found
     return found
@@ -275,7 +279,7 @@ async def test_search_is_narrowed_by_its_request(served: Served) -> None:
 async def test_an_absurd_filter_is_refused(served: Served, fields: dict[str, object], path: str) -> None:
     refusal = await refusal_of(served.stub.Search(SearchRequest(query="dogs", **fields), **served.me()))
     assert refusal.reason is Reason.INVALID_FIELD
-    assert [violation.field.partition("[")[0] for violation in refusal.violations] == [path]
+    assert [name.partition("[")[0] for name in refusal.violations] == [path]
 
 
 async def test_naughty_filters_find_nothing_or_are_refused(served: Served) -> None:

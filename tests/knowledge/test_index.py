@@ -9,7 +9,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from services.knowledge.document import Document
-from services.knowledge.index import COLLECTION, PassageIndex, where
+from services.knowledge.expression import where
+from services.knowledge.index import PassageIndex, PassageIndexes
 from services.knowledge.lexical import Rarity, passage_vector
 from services.knowledge.passages import Passage, passage_id
 from services.shared.errors import Reason, Unavailable
@@ -17,6 +18,7 @@ from stack.catalog import running
 from stack.mesh import Mesh
 from tests.knowledge.conftest import a_file
 from tests.knowledge.fakes import vector_of
+from tests.knowledge.index_fakes import FIRST
 
 Find = Callable[..., Awaitable[list[UUID]]]
 
@@ -44,8 +46,9 @@ HOSTILE = (
 
 @pytest.fixture(scope="module")
 async def index(stores: Mesh) -> AsyncIterator[PassageIndex]:
-    async with PassageIndex(f"http://{stores.address('milvus')}") as index:
-        yield index
+    async with PassageIndexes(f"http://{stores.address('milvus')}") as indexes:
+        await indexes.create(FIRST)
+        yield indexes.of(FIRST)
 
 
 def a_document(tenant_id: UUID | None = None) -> Document:
@@ -162,30 +165,36 @@ async def test_hostile_values_match_themselves_and_nothing_else(index: PassageIn
             "passage_id": str(uuid4()),
             "tenant_id": value,
             "document_id": "hostile",
+            "reader": "",
+            "collection": "",
+            "content_type": "",
+            "create_time": 0,
             "dense": vector_of("row"),
             "sparse": {1: 1.0},
         }
         for value in HOSTILE
     ]
-    await client.upsert(COLLECTION, rows)
+    await client.upsert(index._name, rows)
     try:
         for row in rows:
             own = where(document_id="hostile", tenant_id=row["tenant_id"])
-            found = await client.query(COLLECTION, filter=own, output_fields=["tenant_id"])
+            found = await client.query(index._name, filter=own, output_fields=["tenant_id"])
             assert [hit["passage_id"] for hit in found] == [row["passage_id"]], repr(row["tenant_id"])
-        everything = await client.query(COLLECTION, filter=where(document_id="hostile"), output_fields=["tenant_id"])
+        everything = await client.query(index._name, filter=where(document_id="hostile"), output_fields=["tenant_id"])
         assert len(everything) == len(rows)
     finally:
-        await client.delete(COLLECTION, filter=where(document_id="hostile"))
+        await client.delete(index._name, filter=where(document_id="hostile"))
 
 
 async def test_the_collection_survives_a_restart_of_milvus(tmp_path: Path) -> None:
     document = a_document()
     async with running(tmp_path, "milvus") as mesh:
         url = f"http://{mesh.address('milvus')}"
-        async with PassageIndex(url) as index:
-            own = await write(index, document, "passage")
-    async with PassageIndex(url) as index:
+        async with PassageIndexes(url) as indexes:
+            await indexes.create(FIRST)
+            own = await write(indexes.of(FIRST), document, "passage")
+    async with PassageIndexes(url) as indexes:
+        index = indexes.of(FIRST)
         with pytest.raises(Unavailable) as refused:
             await near(index, document.tenant_id, "passage")
         assert refused.value.reason is Reason.SEARCH_UNAVAILABLE

@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 
 from services.knowledge.document import Document, DocumentState, Member
+from services.knowledge.indexes.copying import Copying
 from services.knowledge.indexing import BATCH, Indexing
 from services.knowledge.placing import Placing
 from services.knowledge.search import Search
@@ -15,6 +16,7 @@ from services.knowledge.vocabulary import Vocabulary
 from services.shared.errors import Reason, Unavailable
 from tests.knowledge.conftest import a_file, a_member, uploader
 from tests.knowledge.fakes import FakeEmbedding, FakeExtraction, FakeIndex, FakeOriginals, FakeRecord
+from tests.knowledge.index_fakes import FakeIndexRecord, indexes_of
 
 
 @dataclass
@@ -27,9 +29,10 @@ class Mesh:
     found: FakeIndex = field(default_factory=FakeIndex)
 
     def __post_init__(self) -> None:
-        self.indexing = Indexing(self.record, self.originals, FakeExtraction(), self.embedding, self.found)
-        self.placing = Placing(self.record, self.found)
-        self.search = Search(self.embedding, self.found, Vocabulary(self.record), self.record)
+        indexes = indexes_of(self.record, self.embedding, self.found)
+        self.placing, copying = Placing(self.record, indexes), Copying(FakeIndexRecord(self.record))
+        self.indexing = Indexing(self.record, self.originals, FakeExtraction(), indexes, self.placing, copying)
+        self.search = Search(indexes, Vocabulary(self.record), self.record)
 
     async def upload(self, *lines: str, member: Member | None = None) -> Document:
         member, content = member or a_member(), "\n".join(lines).encode()

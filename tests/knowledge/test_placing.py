@@ -11,14 +11,14 @@ import pytest
 
 from services.knowledge.document import Change, Document, Progress, Visibility
 from services.knowledge.filters import Filters
-from services.knowledge.index import COLLECTION, PassageIndex
+from services.knowledge.index import PassageIndex, PassageIndexes
 from services.knowledge.indexing import BATCH
 from services.knowledge.lexical import Rarity
 from services.knowledge.passages import Passage, passage_id
-from services.knowledge.placing import Placing
 from stack.mesh import Mesh as Stack
 from tests.knowledge.conftest import a_file, uploader
 from tests.knowledge.fakes import vector_of
+from tests.knowledge.index_fakes import FIRST
 from tests.knowledge.test_indexing import Mesh
 
 PRIVATE, SHARED = Change(visibility=Visibility.PRIVATE), Change(visibility=Visibility.ORGANISATION)
@@ -42,7 +42,7 @@ async def change(mesh: Mesh, document: Document, *changes: Change) -> None:
 async def test_rows_follow_the_record_in_whatever_order_events_come(mesh: Mesh) -> None:
     document = await mesh.upload("cats", "dogs")
     await mesh.index(document)
-    placing = Placing(mesh.record, mesh.found)
+    placing = mesh.placing
     await change(mesh, document, PRIVATE, MOVED)
     for _ in range(2):
         await placing.place(document.tenant_id, document.id)
@@ -116,8 +116,9 @@ def _stumbling(method, random: Random):
 
 @pytest.fixture(scope="module")
 async def index(stores: Stack) -> AsyncIterator[PassageIndex]:
-    async with PassageIndex(f"http://{stores.address('milvus')}") as index:
-        yield index
+    async with PassageIndexes(f"http://{stores.address('milvus')}") as indexes:
+        await indexes.create(FIRST)
+        yield indexes.of(FIRST)
 
 
 def moved(document: Document, **changed: object) -> Document:
@@ -175,7 +176,7 @@ async def test_placing_brings_no_removed_row_back(index: PassageIndex) -> None:
 
 
 async def count(index: PassageIndex, document: Document) -> set[str]:
-    rows = await index._client.get(COLLECTION, [str(passage_id(document.id, 0))], output_fields=["collection"])
+    rows = await index._client.get(index._name, [str(passage_id(document.id, 0))], output_fields=["collection"])
     return {row["collection"] for row in rows}
 
 

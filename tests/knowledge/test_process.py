@@ -28,7 +28,6 @@ from parley.knowledge.v1.knowledge_service_pb2 import (
     WatchDocumentRequest,
 )
 from parley.knowledge.v1.knowledge_service_pb2_grpc import KnowledgeServiceStub
-from services.knowledge.index import COLLECTION
 from stack import postgres
 from stack.catalog import running
 from stack.mesh import PROJECT, Mesh
@@ -37,37 +36,48 @@ from stack.services import environment
 from tests.conftest import Signer
 from tests.documents import pdf
 from tests.knowledge.fakes import vector_of
+from tests.knowledge.index_fakes import FIRST
 
 NAME = "knowledge-1"
 TENANT, USER = uuid4(), uuid4()
 PAGES = [f"Rule {number}: the fee of permit {number * 7919} is due in spring. " * 20 for number in range(1, 80)]
 
 
+DIMENSIONS = {"embedding": 384, "small": 192}
+
+
 class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
-    """The embedding model's contract; waits at `gate` once `free` batches have passed."""
+    """The contract of two embedding models; waits at `gate` once `free` batches have passed, of one model if `only`."""
 
     def __init__(self) -> None:
         self.gate = asyncio.Event()
         self.gate.set()
         self.free = 0
+        self.only = ""
         self.halted = asyncio.Event()
 
-    async def ModelInfer(self, request: service_pb2.ModelInferRequest, context: object) -> object:
+    async def ModelInfer(
+        self, request: service_pb2.ModelInferRequest, context: grpc.aio.ServicerContext
+    ) -> service_pb2.ModelInferResponse:
         [text] = request.inputs
-        assert (request.model_name, text.name, text.datatype) == ("embedding", "text", "BYTES")
-        if self.free <= 0 and not self.gate.is_set():
+        assert (text.name, text.datatype) == ("text", "BYTES")
+        if request.model_name not in DIMENSIONS:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"unknown model {request.model_name}")
+        if self.only in ("", request.model_name) and self.free <= 0 and not self.gate.is_set():
             self.halted.set()
             await self.gate.wait()
-        self.free -= 1
+        self.free -= self.only in ("", request.model_name)
         texts, raw = [], request.raw_input_contents[0]
         while raw:
             size = int.from_bytes(raw[:4], "little")
             texts.append(raw[4 : 4 + size].decode())
             raw = raw[4 + size :]
         assert [len(texts), 1] == list(text.shape)
-        answer = service_pb2.ModelInferResponse(model_name="embedding")
-        answer.outputs.add(name="embedding", datatype="FP32", shape=[len(texts), 384])
-        answer.raw_output_contents.append(np.array([vector_of(text) for text in texts], np.float32).tobytes())
+        dimensions = DIMENSIONS[request.model_name]
+        answer = service_pb2.ModelInferResponse(model_name=request.model_name)
+        answer.outputs.add(name="embedding", datatype="FP32", shape=[len(texts), dimensions])
+        vectors = [vector_of(text)[:dimensions] for text in texts]
+        answer.raw_output_contents.append(np.array(vectors, np.float32).tobytes())
         return answer
 
 
@@ -149,7 +159,7 @@ async def watched(stub: KnowledgeServiceStub, signer: Signer, document: Document
 
 async def vectors(mesh: Mesh) -> int:
     milvus = AsyncMilvusClient(f"http://{mesh.address('milvus')}")
-    [count] = await milvus.query(COLLECTION, filter="", output_fields=["count(*)"])
+    [count] = await milvus.query(f"passages_{FIRST.id}", filter="", output_fields=["count(*)"])
     await milvus.close()
     return count["count(*)"]
 

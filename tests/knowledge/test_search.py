@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from services.knowledge.document import Document, Visibility
-from services.knowledge.index import PassageIndex
+from services.knowledge.index import PassageIndex, PassageIndexes
 from services.knowledge.indexing import Extracted
 from services.knowledge.passages import Passage
 from services.knowledge.search import Search, Vector
@@ -16,6 +16,7 @@ from services.knowledge.vocabulary import Vocabulary
 from stack.mesh import Mesh
 from tests.knowledge.conftest import a_file, a_member
 from tests.knowledge.fakes import FakeRecord, vector_of
+from tests.knowledge.index_fakes import FIRST, indexes_of
 
 SAME_MEANING = {"vacation": "leave", "holidays": "leave", "long": "notice", "quit": "notice"}
 
@@ -39,8 +40,9 @@ class EnglishModel:
 
 @pytest.fixture(scope="module")
 async def index(stores: Mesh) -> AsyncIterator[PassageIndex]:
-    async with PassageIndex(f"http://{stores.address('milvus')}") as index:
-        yield index
+    async with PassageIndexes(f"http://{stores.address('milvus')}") as indexes:
+        await indexes.create(FIRST)
+        yield indexes.of(FIRST)
 
 
 class Library:
@@ -48,7 +50,8 @@ class Library:
 
     def __init__(self, index: PassageIndex) -> None:
         self._index, self._model, self._record = index, EnglishModel(), FakeRecord()
-        self._search = Search(self._model, index, Vocabulary(self._record), self._record)
+        indexes = indexes_of(self._record, self._model, index)
+        self._search = Search(indexes, Vocabulary(self._record), self._record)
         self._member = a_member()
 
     async def hold(self, *texts: str, visibility: Visibility = Visibility.ORGANISATION) -> Document:
@@ -61,7 +64,7 @@ class Library:
         await self._record.announce(begun, Extracted("text/plain", 0, len(texts), iter(passages)))
         await self._index.write(begun, passages, await self._model.embed(texts))
         await self._record.add_passages(begun, passages)
-        await self._record.complete(begun, len(passages))
+        await self._record.complete(begun, len(passages), FIRST.id)
         return document
 
     async def find(

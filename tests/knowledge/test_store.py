@@ -27,7 +27,7 @@ async def indexing(record: Record, member: Member | None = None) -> Document:
 async def indexed(record: Record, member: Member | None = None) -> Document:
     document = await indexing(record, member)
     assert await record.documents.add_passages(document, PASSAGES)
-    assert await record.documents.complete(document, 3)
+    assert await record.documents.complete(document, 3, 1)
     return document
 
 
@@ -97,7 +97,7 @@ async def test_passages_are_found_when_their_document_is_indexed(record: Record)
     await record.documents.add_passages(document, PASSAGES)
     wanted = list(reversed(ids(document)))
     assert await record.documents.searchable(document.tenant_id, wanted, 10) == []
-    assert await record.documents.complete(document, 3)
+    assert await record.documents.complete(document, 3, 1)
     found = await record.documents.searchable(document.tenant_id, [uuid4(), *wanted], 10)
     assert [passage.passage for passage in found] == list(reversed(PASSAGES))
     assert {(passage.document_id, passage.filename) for passage in found} == {(document.id, "notes.txt")}
@@ -123,7 +123,7 @@ async def test_indexing_again_from_the_start_doubles_nothing(record: Record) -> 
     await record.documents.announce(document, Extracted("application/pdf", 2, 3, iter(())))
     for _ in range(2):
         assert await record.documents.add_passages(document, PASSAGES)
-    await record.documents.complete(document, 3)
+    await record.documents.complete(document, 3, 1)
     assert len(await record.documents.searchable(document.tenant_id, ids(document), 10)) == 3
     now = await record.documents.find(document.tenant_id, document.id)
     assert now
@@ -132,7 +132,7 @@ async def test_indexing_again_from_the_start_doubles_nothing(record: Record) -> 
 
 async def test_only_the_first_end_counts(record: Record) -> None:
     document = await indexed(record)
-    assert not await record.documents.complete(document, 3)
+    assert not await record.documents.complete(document, 3, 1)
     assert not await record.documents.fail(document, FAILURE)
     assert not await record.documents.add_passages(document, PASSAGES)
     again = await record.documents.begin_indexing(document.tenant_id, document.id)
@@ -165,7 +165,7 @@ async def test_a_document_deleted_meanwhile_gets_no_passages_and_no_end(record: 
     document = await indexing(record)
     await record.documents.delete(uploader(document), document)
     assert not await record.documents.add_passages(document, PASSAGES)
-    assert not await record.documents.complete(document, 3)
+    assert not await record.documents.complete(document, 3, 1)
     assert not await record.documents.fail(document, FAILURE)
     assert await record.documents.begin_indexing(document.tenant_id, document.id) is None
     assert await record.events(document.id) == ["DocumentUploaded", "DocumentDeleted"]
@@ -227,7 +227,7 @@ async def test_each_change_wakes_the_watchers_of_the_document(record: Record, ch
     changes = {
         "begin": lambda: record.documents.begin_indexing(document.tenant_id, document.id),
         "add_passages": lambda: record.documents.add_passages(document, PASSAGES),
-        "complete": lambda: record.documents.complete(document, 3),
+        "complete": lambda: record.documents.complete(document, 3, 1),
         "fail": lambda: record.documents.fail(document, FAILURE),
         "delete": lambda: record.documents.delete(uploader(document), document),
     }

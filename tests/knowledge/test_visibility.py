@@ -19,7 +19,7 @@ async def private(record: Record, member: Member | None = None, **described: obj
     document = await add(record, member, a_file(visibility=Visibility.PRIVATE, **described))
     await record.documents.begin_indexing(document.tenant_id, document.id)
     await record.documents.add_passages(document, [Passage(0, "Secret.")])
-    await record.documents.complete(document, 1)
+    await record.documents.complete(document, 1, 1)
     return document
 
 

@@ -277,6 +277,21 @@ class ErrorReason(betterproto2.Enum):
     facts give limit_documents and limit_bytes. Delete some.
     """
 
+    INDEX_REBUILDING = 100
+    """
+    FAILED_PRECONDITION. An index is being built already; the facts give its embedding_model. Let it end, or cancel it.
+    """
+
+    EMBEDDING_MODEL_UNKNOWN = 101
+    """
+    INVALID_ARGUMENT. The model server serves no such embedding model. Example: a misspelt name.
+    """
+
+    REBUILD_CANCELLED = 102
+    """
+    ABORTED. The rebuild was cancelled; the index that was searched is searched as before.
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -331,6 +346,9 @@ class ErrorReason(betterproto2.Enum):
             95: "ERROR_REASON_DOCUMENT_NOT_YOURS",
             96: "ERROR_REASON_DOCUMENT_DUPLICATE",
             97: "ERROR_REASON_KNOWLEDGE_FULL",
+            100: "ERROR_REASON_INDEX_REBUILDING",
+            101: "ERROR_REASON_EMBEDDING_MODEL_UNKNOWN",
+            102: "ERROR_REASON_REBUILD_CANCELLED",
         }
 
     @classmethod
@@ -387,4 +405,7 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_DOCUMENT_NOT_YOURS": 95,
             "ERROR_REASON_DOCUMENT_DUPLICATE": 96,
             "ERROR_REASON_KNOWLEDGE_FULL": 97,
+            "ERROR_REASON_INDEX_REBUILDING": 100,
+            "ERROR_REASON_EMBEDDING_MODEL_UNKNOWN": 101,
+            "ERROR_REASON_REBUILD_CANCELLED": 102,
         }
