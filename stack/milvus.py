@@ -35,8 +35,8 @@ def part(mesh: Mesh) -> Part:
         },
         ready=functools.partial(_answer, mesh),
         stop_timeout_s=20,
-        advice="Read the log lines above. When the index is damaged, stop the mesh, move the folder milvus/ away "
-        "and ingest the documents again.",
+        advice="Read the log lines above. When the index is damaged, stop the mesh and move the folder milvus/ away: "
+        "the index is built again from the record.",
     )
 
 

@@ -82,13 +82,15 @@ class PassageIndexes:
             self._opened[version.id] = PassageIndex(self._url, self._client, _collection(version.id))
         return self._opened[version.id]
 
-    async def create(self, version: IndexVersion) -> None:
-        """Have the collection of an index, ready to be written and searched; empty if there was none."""
+    async def create(self, version: IndexVersion) -> bool:
+        """Have the collection of an index, ready to be written and searched; True if it is a new one."""
         with _unavailable():
             async with asyncio.timeout(_OPEN_TIMEOUT_S):
-                if not await self._client.has_collection(_collection(version.id)):
+                is_new = not await self._client.has_collection(_collection(version.id))
+                if is_new:
                     await asyncio.to_thread(_create, self._url, _collection(version.id), version.dimensions)
         await self.of(version).probe()
+        return is_new
 
     async def drop(self, index_id: int) -> None:
         """Drop the collection of an index, if there is one."""

@@ -289,6 +289,10 @@ SELECT * FROM passages WHERE tenant_id = $1 AND document_id = $2 AND position >=
 UPDATE documents SET index_id = greatest(index_id, $3)
 WHERE tenant_id = $1 AND id = $2 AND state = 'indexed' RETURNING id;
 
+-- name: forget_holding
+-- Of all organisations: an index has been lost.
+UPDATE documents SET index_id = $1 - 1 WHERE index_id >= $1;
+
 -- name: switch_index
 SELECT switch_index($1) AS switched;
 

@@ -79,6 +79,10 @@ class FakeIndexRecord:
         self._record.held[document.id] = max(self._record.held.get(document.id, 0), index_id)
         return True
 
+    async def holds_nothing(self, index_id: int) -> None:
+        held = self._record.held
+        self._record.held = {key: index_id - 1 if last >= index_id else last for key, last in held.items()}
+
     async def switch(self, index_id: int) -> bool:
         version = self.versions.get(index_id)
         if version is None or version.state is not IndexState.BUILDING or await self.missing(index_id, None, 1):
@@ -118,10 +122,12 @@ class FakeStores:
             self._known[version.id].down = True
         return self._known[version.id]
 
-    async def create(self, version: IndexVersion) -> None:
-        if version.id not in self.indexes:
-            self.indexes[version.id] = self.of(version)
-            self.indexes[version.id].down = False
+    async def create(self, version: IndexVersion) -> bool:
+        if version.id in self.indexes:
+            return False
+        self.indexes[version.id] = self.of(version)
+        self.indexes[version.id].down = False
+        return True
 
     async def drop(self, index_id: int) -> None:
         if index := self.indexes.pop(index_id, None):

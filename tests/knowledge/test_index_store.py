@@ -130,6 +130,9 @@ async def test_what_an_index_lacks_is_found_in_order(kept: Kept) -> None:
     await kept.documents.delete(uploader(documents[2]), documents[2])
     assert not await kept.indexes.hold(documents[2], new.id)
     assert len(await kept.indexes.missing(new.id, None, 10)) == 2
+    await kept.indexes.holds_nothing(new.id)
+    assert len(await kept.indexes.missing(new.id, None, 10)) == 4
+    assert await kept.indexes.missing(FIRST.id, None, 10) == []
 
 
 async def test_passages_are_read_in_parts(kept: Kept) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from random import Random
 from uuid import uuid4
 
@@ -192,10 +193,8 @@ async def test_a_crash_at_any_call_goes_on_where_it_was(library: Library, calls:
 
     library.small.embed = embed
     while await library.active() != new:
-        try:
+        with suppress(Unavailable):
             await library.a_keeper().step()
-        except* Unavailable:
-            pass
     await library.agrees(new)
     assert left > -12
 
@@ -211,6 +210,33 @@ async def test_two_keepers_do_no_harm(library: Library) -> None:
 async def test_an_update_of_parley_brings_over_what_the_old_layout_held(library: Library) -> None:
     await filled(library)
     library.record.held.clear()
+    library.found.rows.clear()
+    await library.keeper.step()
+    await library.agrees(FIRST.id)
+
+
+async def test_one_document_that_the_model_refuses_stops_no_other(library: Library) -> None:
+    await filled(library, 5)
+    new, embed = await library.begin(), library.small.embed
+
+    async def choosy(texts: list[str]) -> list[Vector]:
+        if any("plan 3" in text for text in texts):
+            raise Unavailable(Reason.SEARCH_UNAVAILABLE, "too much")
+        return await embed(texts)
+
+    library.small.embed = choosy
+    with pytest.raises(Unavailable):
+        await library.keeper.step()
+    assert (await library.indexes_record.held(new)).documents_held == 4
+    assert await library.active() == FIRST.id
+    library.small.embed = embed
+    await library.keeper.step()
+    await library.agrees(new)
+
+
+async def test_a_lost_index_is_filled_again(library: Library) -> None:
+    await filled(library)
+    await library.stores.drop(FIRST.id)
     library.found.rows.clear()
     await library.keeper.step()
     await library.agrees(FIRST.id)

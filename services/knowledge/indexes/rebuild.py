@@ -14,7 +14,7 @@ The old index lives on for a while: searches that began there end there.
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import Protocol
 from uuid import UUID
@@ -29,7 +29,7 @@ from services.shared.errors import Unavailable
 GRACE_S = 60.0
 """Between the switch and the end of the old index: longer than any search and than a replica takes to hear of it."""
 _LOOK_S = 10.0
-_RETRY_S = 1.0
+_RETRY_S = 2.0
 _DOCUMENTS_AT_ONCE = 4
 _FOUND_AT_ONCE = 100
 
@@ -48,6 +48,9 @@ class RebuildRecord(IndexRecord, Protocol):
     async def hold(self, document: Document, index_id: int) -> bool:
         """Mark an indexed document as held by this index and all before; False if it is deleted or not indexed."""
 
+    async def holds_nothing(self, index_id: int) -> None:
+        """Mark that no document is held by this index or a later one."""
+
     async def switch(self, index_id: int) -> bool:
         """Make the building index the active one, unless it is building no more or a document is missing."""
 
@@ -61,8 +64,8 @@ class RebuildRecord(IndexRecord, Protocol):
 class Stores(Protocol):
     """The indexes themselves. Every method raises Unavailable."""
 
-    async def create(self, version: IndexVersion) -> None:
-        """Make it ready to be written and searched; empty if there is none."""
+    async def create(self, version: IndexVersion) -> bool:
+        """Make it ready to be written and searched; True if there was none, so that it is empty."""
 
     async def drop(self, index_id: int) -> None: ...
 
@@ -95,9 +98,8 @@ class Rebuild:
             try:
                 async with self._record.alone():
                     await self._keep()
-            except* Unavailable as waits:
-                reasons = {str(error) for error in _each(waits)}
-                _log.warning("the indexes wait", extra={"facts": {"reasons": sorted(reasons)}})
+            except Unavailable as waits:
+                _log.warning("the indexes wait", extra={"facts": {"reason": waits.reason}})
             await asyncio.sleep(_RETRY_S)
 
     async def _keep(self) -> None:
@@ -112,7 +114,8 @@ class Rebuild:
     async def step(self) -> None:
         """Bring the indexes to where the record wants them. Raises Unavailable; done again, it goes on."""
         for index in await self._indexes.live():
-            await self._stores.create(index.version)
+            if await self._stores.create(index.version):
+                await self._record.holds_nothing(index.version.id)
             await self._fill(index)
             if index.version.state is IndexState.BUILDING and await self._record.switch(index.version.id):
                 _log.info("the new index is searched now", extra={"facts": {"index": index.version.id}})
@@ -129,24 +132,29 @@ class Rebuild:
             document = now
 
     async def _fill(self, index: Index) -> None:
+        """One document that can't be brought in does not stop the others."""
         after: UUID | None = None
+        failures: list[Unavailable] = []
         while found := await self._record.missing(index.version.id, after, _FOUND_AT_ONCE):
-            slots = asyncio.Semaphore(_DOCUMENTS_AT_ONCE)
+            slots, before = asyncio.Semaphore(_DOCUMENTS_AT_ONCE), len(failures)
             async with asyncio.TaskGroup() as copies:
                 for document in found:
-                    copies.create_task(self._copy_in(slots, document, index))
+                    copies.create_task(self._bring_in(slots, document, index, failures))
+            if len(failures) - before == len(found):
+                break  # it is not about single documents
             after = found[-1].id
             if index.version.id not in [live.version.id for live in await self._indexes.live()]:
                 return  # cancelled
+        if failures:
+            raise failures[0]
 
-    async def _copy_in(self, slots: asyncio.Semaphore, document: Document, index: Index) -> None:
+    async def _bring_in(
+        self, slots: asyncio.Semaphore, document: Document, index: Index, failures: list[Unavailable]
+    ) -> None:
         async with slots:
-            await self.bring(document, index)
-
-
-def _each(group: BaseExceptionGroup[Unavailable]) -> Iterator[Unavailable]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _each(error)
-        else:
-            yield error
+            try:
+                await self.bring(document, index)
+            except Unavailable as failure:
+                facts = {"document": document.id, "index": index.version.id, "reason": failure.reason}
+                _log.warning("a document is not brought in yet", extra={"facts": facts})
+                failures.append(failure)

@@ -76,6 +76,9 @@ class StoredIndexes:
     async def hold(self, document: Document, index_id: int) -> bool:
         return await self._database.one("hold_document", document.tenant_id, document.id, index_id) is not None
 
+    async def holds_nothing(self, index_id: int) -> None:
+        await self._database.one("forget_holding", index_id)
+
     async def switch(self, index_id: int) -> bool:
         row = await self._database.one("switch_index", index_id)
         return bool(row and row["switched"])
