@@ -45,6 +45,9 @@ def up(
     chat_models: Annotated[
         str, typer.Option(help="Models that chat offers, the default one first: chat,echo.")
     ] = "chat",
+    embedding_models: Annotated[
+        str, typer.Option(help="Models of indexes; the first index is made with the first one.")
+    ] = "embedding",
 ) -> None:
     """Start the whole mesh. Ctrl-C stops it and loses nothing."""
     from stack import lock
@@ -58,12 +61,20 @@ def up(
         )
     if port == tls_port != 0:
         raise typer.BadParameter(f"{port} is the plaintext port, too", param_hint="--tls-port")
-    models = _chat_models(chat_models)
-    options = Options(http_port=port, https_port=tls_port, replicas=_replicas(replicas), chat_models=models)
+    options = Options(
+        http_port=port,
+        https_port=tls_port,
+        replicas=_replicas(replicas),
+        chat_models=_models(chat_models, "--chat-models"),
+        embedding_models=_models(embedding_models, "--embedding-models"),
+    )
     arguments = [f"--data-dir={where}", f"--port={port}", f"--tls-port={tls_port}", f"--replicas={replicas}"]
+    arguments += [f"--chat-models={chat_models}", f"--embedding-models={embedding_models}"]
     try:
         if detach:
-            status = upping.run_detached(where, options, console, [*arguments, f"--chat-models={chat_models}"])
+            status = upping.run_detached(
+                where, options, console, [*arguments, f"--embedding-models={embedding_models}"]
+            )
         else:
             status = upping.run(where, options, console)
     except lock.AlreadyRunning as running:
@@ -245,14 +256,13 @@ def _replicas(text: str) -> dict[str, int]:
     return counts
 
 
-def _chat_models(text: str) -> tuple[str, ...]:
+def _models(text: str, option: str) -> tuple[str, ...]:
     """In the order given, the default one first."""
-    offered = {file.parent.name for file in PROJECT.glob("models/*/config.pbtxt")} - {"embedding"}
+    offered = {file.parent.name for file in PROJECT.glob("models/*/config.pbtxt")}
+    offered -= {"embedding"} if option == "--chat-models" else {"chat", "echo"}
     names = tuple(name.strip() for name in text.split(",") if name.strip())
     if not names or not offered.issuperset(names):
-        raise typer.BadParameter(
-            f"'{text}' is not a list of models of {', '.join(sorted(offered))}", param_hint="--chat-models"
-        )
+        raise typer.BadParameter(f"'{text}' is not a list of models of {', '.join(sorted(offered))}", param_hint=option)
     return names
 
 

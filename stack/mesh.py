@@ -36,6 +36,8 @@ class Options:
     """Processes per service; a service that is not named has one."""
     chat_models: tuple[str, ...] = ("chat",)
     """Triton models that chat offers, the default one first."""
+    embedding_models: tuple[str, ...] = ("embedding",)
+    """Triton models that indexes are made with, the first index by the first one."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from stack import envoy, postgres, s3, triton
+from stack import envoy, postgres, s3
 from stack.mesh import PROJECT, SERVICES, Mesh
 from stack.part import Part
 
@@ -89,7 +89,7 @@ def _chat(mesh: Mesh) -> Mapping[str, object]:
 def _knowledge(mesh: Mesh) -> Mapping[str, object]:
     return {
         "TRITON_ADDRESS": mesh.address("triton"),
-        "EMBEDDING_MODEL": triton.EMBEDDING_MODEL,
+        "EMBEDDING_MODEL": mesh.options.embedding_models[0],
         "MILVUS_URL": f"http://{mesh.address('milvus')}",
         "S3_ENDPOINT": f"http://{mesh.address('s3')}",
         "S3_BUCKET": s3.BUCKET,

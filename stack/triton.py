@@ -29,7 +29,6 @@ from stack.part import Part, run_to_end
 
 MODELS = PROJECT / "models"
 ENVIRONMENT = PROJECT / ".venv-models"
-EMBEDDING_MODEL = "embedding"
 ALLOW_LIST = PROJECT / "services" / "shared" / "serving" / "allow_list.toml"
 SERVICE = "inference.GRPCInferenceService"
 CLOSED_APIS = ("model-repository", "shared-memory", "trace", "logging")
@@ -72,7 +71,7 @@ def _options(mesh: Mesh, folder: Path) -> Iterator[str]:
     yield f"--model-repository={MODELS}"
     yield "--model-control-mode=explicit"
     yield "--disable-auto-complete-config"
-    for model in dict.fromkeys((EMBEDDING_MODEL, *mesh.options.chat_models)):
+    for model in dict.fromkeys((*mesh.options.embedding_models, *mesh.options.chat_models)):
         yield f"--load-model={model}"
     yield f"--backend-directory={folder / 'backends'}"
     yield f"--backend-config=python,shm-region-prefix-name={_shared_memory_prefix(folder)}"

@@ -19,7 +19,7 @@ from services.shared.serving.tls import channel_credentials
 
 _REPLY_TIMEOUT_S = 20.0
 _PROBE_TIMEOUT_S = 3.0
-_NO_SUCH_MODEL = {f"StatusCode.{code}" for code in ("NOT_FOUND", "INVALID_ARGUMENT")}
+_NO_SUCH_MODEL = {f"StatusCode.{code}" for code in ("NOT_FOUND", "INVALID_ARGUMENT", "UNIMPLEMENTED")}
 """What Triton says of a name that it does not know, and of a model that takes something else than texts."""
 _OPTIONS = (
     ("grpc.ssl_target_name_override", "triton"),
