@@ -72,9 +72,7 @@ def up(
     arguments += [f"--chat-models={chat_models}", f"--embedding-models={embedding_models}"]
     try:
         if detach:
-            status = upping.run_detached(
-                where, options, console, [*arguments, f"--embedding-models={embedding_models}"]
-            )
+            status = upping.run_detached(where, options, console, arguments)
         else:
             status = upping.run(where, options, console)
     except lock.AlreadyRunning as running:
