@@ -9,9 +9,9 @@ wanted, and only the record decides what is returned.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 from uuid import UUID
 
 from services.knowledge.filters import EVERYTHING, Filters
@@ -27,6 +27,7 @@ _LEAST_ASKED = 50
 _READ_PER_WANTED = 2
 """Of the record: what takes the places of copies and of a flood from one document."""
 
+T = TypeVar("T")
 Vector = Sequence[float]
 
 
@@ -47,16 +48,18 @@ class Embedding(Protocol):
         """One vector of length 1 for each text. Raises Unavailable."""
 
 
-class SearchableIndex(Protocol):
-    """The index of all passages. It is asked for those alone that `user_id` sees (None: that everybody sees) and that
-    pass the filters."""
+class SearchedRows(Protocol):
+    """The rows of an index: those alone that `user_id` sees (None: that everybody sees) and that pass the filters."""
 
     async def nearest(
-        self, tenant_id: UUID, text: str, limit: int, user_id: UUID | None = None, filters: Filters = EVERYTHING
+        self,
+        tenant_id: UUID,
+        vector: Vector,
+        limit: int,
+        user_id: UUID | None = None,
+        filters: Filters = EVERYTHING,
     ) -> Mapping[UUID, float]:
-        """The organisation's passages that are nearest to a text by the index's own model, best first, with the cosine.
-
-        Raises Unavailable."""
+        """The organisation's passages whose vectors are nearest, best first, with the cosine. Raises Unavailable."""
 
     async def sharing(
         self,
@@ -67,6 +70,23 @@ class SearchableIndex(Protocol):
         filters: Filters = EVERYTHING,
     ) -> Mapping[UUID, float]:
         """The organisation's passages with the largest inner product, best first, with it. Raises Unavailable."""
+
+
+class SearchedIndex(Protocol):
+    """An index with the model that its vectors are of."""
+
+    @property
+    def model(self) -> Embedding: ...
+
+    @property
+    def rows(self) -> SearchedRows: ...
+
+
+class SearchedIndexes(Protocol):
+    """The indexes of all passages, of which one is searched."""
+
+    async def ask(self, search: Callable[[SearchedIndex], Awaitable[T]]) -> T:
+        """What a search says of the index; asked of another one when that has taken its place. Raises Unavailable."""
 
 
 class Rarities(Protocol):
@@ -96,8 +116,8 @@ class Passages(Protocol):
 class Search:
     """Search in the documents of an organisation."""
 
-    def __init__(self, index: SearchableIndex, rarities: Rarities, passages: Passages) -> None:
-        self._index = index
+    def __init__(self, indexes: SearchedIndexes, rarities: Rarities, passages: Passages) -> None:
+        self._indexes = indexes
         self._rarities = rarities
         self._passages = passages
 
@@ -113,16 +133,24 @@ class Search:
         if not (text := seen(query)):
             return []
         asked = max(limit * _ASKED_PER_WANTED, _LEAST_ASKED)
-        near, sharing = await asyncio.gather(
-            self._index.nearest(tenant_id, text, asked, user_id, filters),
-            self._sharing(tenant_id, text, asked, user_id, filters),
+        near, sharing = await self._indexes.ask(
+            lambda index: asyncio.gather(
+                self._near(index, tenant_id, text, asked, user_id, filters),
+                self._sharing(index, tenant_id, text, asked, user_id, filters),
+            )
         )
         passage_ids = fused(near, sharing, lexical_weight(text))
         found = await self._passages.searchable(tenant_id, passage_ids, limit * _READ_PER_WANTED, user_id, filters)
         return varied(found, limit)
 
+    async def _near(
+        self, index: SearchedIndex, tenant_id: UUID, text: str, limit: int, user_id: UUID | None, filters: Filters
+    ) -> Mapping[UUID, float]:
+        [vector] = await index.model.embed([text])
+        return await index.rows.nearest(tenant_id, vector, limit, user_id, filters)
+
     async def _sharing(
-        self, tenant_id: UUID, text: str, limit: int, user_id: UUID | None, filters: Filters
+        self, index: SearchedIndex, tenant_id: UUID, text: str, limit: int, user_id: UUID | None, filters: Filters
     ) -> Mapping[UUID, float]:
         terms = (await self._rarities.rarity(tenant_id)).question_vector(text)
-        return await self._index.sharing(tenant_id, terms, limit, user_id, filters) if terms else {}
+        return await index.rows.sharing(tenant_id, terms, limit, user_id, filters) if terms else {}

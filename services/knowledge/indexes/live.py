@@ -7,14 +7,11 @@ and the one that is building. A document is called indexed by a statement that w
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from typing import Protocol, TypeVar
-from uuid import UUID
 
-from services.knowledge.filters import EVERYTHING, Filters
 from services.knowledge.indexes.version import Index, IndexState, IndexVersion
-from services.knowledge.lexical import SparseVector
 from services.shared.errors import Reason, Unavailable
 
 T = TypeVar("T")
@@ -38,7 +35,7 @@ class Changes(Protocol):
 
 
 class Indexes:
-    """Implements search.SearchableIndex; followed by `follow` in the background."""
+    """Implements search.SearchedIndexes; followed by `follow` in the background."""
 
     def __init__(self, record: IndexRecord, opened: Callable[[IndexVersion], Index], changes: Changes) -> None:
         self._record = record
@@ -55,24 +52,19 @@ class Indexes:
                 self._active = self._opened(version)
         return [self._opened(version) for version in versions]
 
-    async def nearest(
-        self, tenant_id: UUID, text: str, limit: int, user_id: UUID | None = None, filters: Filters = EVERYTHING
-    ) -> Mapping[UUID, float]:
-        async def search(index: Index) -> Mapping[UUID, float]:
-            [vector] = await index.model.embed([text])
-            return await index.rows.nearest(tenant_id, vector, limit, user_id, filters)
+    async def ask(self, search: Callable[[Index], Awaitable[T]]) -> T:
+        """What a search says of the active index; of the one that has taken its place, if it is gone.
 
-        return await self._asked(search)
-
-    async def sharing(
-        self,
-        tenant_id: UUID,
-        terms: SparseVector,
-        limit: int,
-        user_id: UUID | None = None,
-        filters: Filters = EVERYTHING,
-    ) -> Mapping[UUID, float]:
-        return await self._asked(lambda index: index.rows.sharing(tenant_id, terms, limit, user_id, filters))
+        Raises Unavailable.
+        """
+        index = await self._known()
+        try:
+            return await search(index)
+        except Unavailable:
+            await self.live()
+            if (now := await self._known()).version.id == index.version.id:
+                raise
+            return await search(now)  # this replica had not been told
 
     async def follow(self) -> None:
         """Until cancelled: know which index is active."""
@@ -90,16 +82,6 @@ class Indexes:
         """Raise unless the active index can be searched; when nothing is followed, nothing is asked."""
         if self._follows:
             await (await self._known()).rows.probe()
-
-    async def _asked(self, search: Callable[[Index], Awaitable[T]]) -> T:
-        index = await self._known()
-        try:
-            return await search(index)
-        except Unavailable:
-            await self.live()
-            if (now := await self._known()).version.id == index.version.id:
-                raise
-            return await search(now)  # this replica had not been told, and the old index is gone
 
     async def _known(self) -> Index:
         if self._active is None:

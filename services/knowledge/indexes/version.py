@@ -1,16 +1,14 @@
 """An index as the record knows it, and what can be done with its rows."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 from uuid import UUID
 
 from services.knowledge.document import Document
-from services.knowledge.filters import EVERYTHING, Filters
-from services.knowledge.lexical import SparseVector
 from services.knowledge.passages import Passage
-from services.knowledge.search import Embedding, Vector
+from services.knowledge.search import Embedding, SearchedRows, Vector
 
 
 class IndexState(StrEnum):
@@ -51,7 +49,7 @@ class Row:
     document_id: UUID
 
 
-class Rows(Protocol):
+class Rows(SearchedRows, Protocol):
     """The rows of one index. Every method raises Unavailable."""
 
     async def write(self, document: Document, passages: Sequence[Passage], vectors: Sequence[Vector]) -> None:
@@ -74,24 +72,6 @@ class Rows(Protocol):
 
     async def probe(self) -> None:
         """Raise unless it can be searched."""
-
-    async def nearest(
-        self,
-        tenant_id: UUID,
-        vector: Vector,
-        limit: int,
-        user_id: UUID | None = None,
-        filters: Filters = EVERYTHING,
-    ) -> Mapping[UUID, float]: ...
-
-    async def sharing(
-        self,
-        tenant_id: UUID,
-        terms: SparseVector,
-        limit: int,
-        user_id: UUID | None = None,
-        filters: Filters = EVERYTHING,
-    ) -> Mapping[UUID, float]: ...
 
 
 @dataclass(frozen=True)
