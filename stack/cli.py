@@ -184,6 +184,7 @@ def reindex(
     embedding_model: Annotated[
         str, typer.Option(help="The model in Triton to embed with. Default: that of the index that is searched.")
     ] = "",
+    extract: Annotated[bool, typer.Option("--extract", help="Read the originals again, and cut them anew.")] = False,
     status: Annotated[bool, typer.Option("--status", help="Show what is searched and what is being built.")] = False,
     cancel: Annotated[bool, typer.Option("--cancel", help="End the rebuild that is running.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Find and mend what does not agree with the record.")] = False,
@@ -200,7 +201,7 @@ def reindex(
         elif cancel:
             work.cancel(_resolved(data_dir), console)
         else:
-            work.rebuild(_resolved(data_dir), embedding_model, console)
+            work.rebuild(_resolved(data_dir), embedding_model, extract, console)
     except work.Refused as refused:
         _refuse(f"{refused}.")
     except KeyboardInterrupt:

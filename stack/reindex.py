@@ -38,10 +38,10 @@ class Refused(Exception):
     """It can't be done; the message says what to do."""
 
 
-def rebuild(data_dir: Path, model: str, console: Console) -> None:
+def rebuild(data_dir: Path, model: str, extract: bool, console: Console) -> None:
     """Build an index and follow it to its end. Raises Refused."""
     try:
-        built = asyncio.run(_rebuild(data_dir, model, console))
+        built = asyncio.run(_rebuild(data_dir, model, extract, console))
     except KeyboardInterrupt:
         console.print("The rebuild goes on: `parley reindex --status` shows it, `--cancel` ends it.")
         raise
@@ -104,8 +104,8 @@ def _answered(call: Coroutine[Any, Any, T]) -> T:
         raise Refused(_why(error)) from error
 
 
-async def _rebuild(data_dir: Path, model: str, console: Console) -> Index:
-    request = RebuildIndexRequest(request_id=str(uuid.uuid4()), embedding_model=model)
+async def _rebuild(data_dir: Path, model: str, extract: bool, console: Console) -> Index:
+    request = RebuildIndexRequest(request_id=str(uuid.uuid4()), embedding_model=model, from_originals=extract)
     columns = (
         TextColumn("indexing"),
         BarColumn(),

@@ -18,6 +18,7 @@ from services.knowledge.indexes.live import Indexes
 from services.knowledge.indexes.rebuild import Rebuild
 from services.knowledge.indexes.rebuilding import Rebuilding
 from services.knowledge.indexes.reconcile import Reconcile
+from services.knowledge.indexes.rereading import Rereading
 from services.knowledge.indexes.store import StoredIndexes
 from services.knowledge.indexes.version import Index, IndexVersion
 from services.knowledge.indexing import Indexing
@@ -63,9 +64,11 @@ def wire() -> Service:
     quota = Quota(settings.quota_documents, settings.quota_bytes)
     documents, uploads = StoredDocuments(database), StoredUploads(database, quota)
     placing, copying = Placing(documents, indexes), Copying(record)
-    indexer = Indexing(documents, originals, _extraction(settings), indexes, placing, copying)
+    extraction = _extraction(settings)
+    indexer = Indexing(documents, originals, extraction, indexes, placing, copying)
     events = DocumentEvents(indexer, placing)
-    rebuild = Rebuild(record, stores, indexes, placing, copying, listener)
+    rereading = Rereading(record, originals, extraction, indexes, copying)
+    rebuild = Rebuild(record, stores, indexes, placing, copying, rereading, listener)
     reconcile = Reconcile(record, indexes, originals, rebuild)
     workers = settings.indexing_workers
     indexing = Consumer(bus, "knowledge-indexing", events.index, events.give_up_indexing, parallel=workers)

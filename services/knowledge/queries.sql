@@ -251,8 +251,8 @@ ON CONFLICT DO NOTHING;
 WITH known AS (
     SELECT * FROM indexes WHERE request_id = $1
 ), begun AS (
-    INSERT INTO indexes (state, request_id, embedding_model, dimensions)
-    SELECT 'building', $1::uuid, $2, $3 WHERE NOT EXISTS (SELECT FROM known)
+    INSERT INTO indexes (state, request_id, embedding_model, dimensions, from_originals)
+    SELECT 'building', $1::uuid, $2, $3, $4 WHERE NOT EXISTS (SELECT FROM known)
     ON CONFLICT DO NOTHING RETURNING *
 ), notified AS (
     SELECT pg_notify('knowledge', 'indexes') FROM begun
@@ -284,6 +284,21 @@ WHERE state = 'indexed' AND index_id < $1 AND ($2::uuid IS NULL OR id > $2) ORDE
 
 -- name: passages_of_document
 SELECT * FROM passages WHERE tenant_id = $1 AND document_id = $2 AND position >= $3 ORDER BY position LIMIT $4;
+
+-- name: replace_passages
+WITH document AS (
+    UPDATE documents SET content_type = $3, pages = $4, passages = $5, passages_indexed = $5
+    WHERE tenant_id = $1 AND id = $2 AND state = 'indexed' RETURNING tenant_id, id
+), dropped AS (
+    DELETE FROM passages USING document
+    WHERE passages.tenant_id = $1 AND passages.document_id = document.id AND passages.position >= $5
+), added AS (
+    INSERT INTO passages (tenant_id, document_id, id, position, page, headings, text)
+    SELECT document.tenant_id, document.id, new.id, new.position, new.page, new.headings, new.text
+    FROM document, jsonb_to_recordset($6) AS new (id uuid, position integer, page integer, headings jsonb, text text)
+    ON CONFLICT (id) DO UPDATE SET page = EXCLUDED.page, headings = EXCLUDED.headings, text = EXCLUDED.text
+)
+SELECT pg_notify('knowledge', id::text) FROM document;
 
 -- name: hold_document
 UPDATE documents SET index_id = greatest(index_id, $3)

@@ -82,8 +82,7 @@ class StoredDocuments:
         )
 
     async def add_passages(self, document: Document, passages: Sequence[Passage]) -> bool:
-        rows = [{"id": str(passage_id(document.id, passage.position)), **asdict(passage)} for passage in passages]
-        return await self._changed("add_passages", document, rows)
+        return await self._changed("add_passages", document, passage_rows(document, passages))
 
     async def complete(self, document: Document, passage_count: int, index_id: int) -> bool:
         event = DocumentIndexed(**_ids(document), filename=document.file.filename, passages=passage_count)
@@ -236,6 +235,11 @@ def _upload(row: asyncpg.Record) -> Upload:
 
 def _found_passage(row: asyncpg.Record) -> FoundPassage:
     return FoundPassage(row["id"], row["document_id"], row["filename"], passage_of(row))
+
+
+def passage_rows(document: Document, passages: Sequence[Passage]) -> list[dict[str, object]]:
+    """What a statement takes for passages of a document."""
+    return [{"id": str(passage_id(document.id, passage.position)), **asdict(passage)} for passage in passages]
 
 
 def passage_of(row: asyncpg.Record) -> Passage:

@@ -43,6 +43,7 @@ WITHOUT_MEMBER = {
     "orphaned_rows": "the index is checked",
     "owners": "leftovers are looked for",
     "passages_of_document": "the index is built",
+    "replace_passages": "the index is built",
     "tenants": "organisations are counted anew",
 }
 """The statements of knowledge that read documents or passages whoever asked."""

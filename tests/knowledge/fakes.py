@@ -225,6 +225,13 @@ class FakeRecord:
         if age_s <= 0:
             self._uploads.clear()
 
+    def replace_passages(self, document: Document, passages: Sequence[Passage]) -> bool:
+        if (now := self._documents.get(document.id)) is None or now.state is not DocumentState.INDEXED:
+            return False
+        self._passages[document.id] = {passage.position: passage for passage in passages}
+        self._write(replace(now, content_type=document.content_type, progress=document.progress))
+        return True
+
     def documents(self) -> list[Document]:
         return list(self._documents.values())
 
@@ -287,7 +294,9 @@ class FakeOriginals:
 
     async def read(self, tenant_id: UUID, document_id: UUID) -> AsyncIterator[bytes]:
         self._check()
-        yield self.objects[tenant_id, document_id]
+        if (content := self.objects.get((tenant_id, document_id))) is None:
+            raise Unavailable(Reason.STORAGE_UNAVAILABLE, "gone") from FileNotFoundError()
+        yield content
 
     async def delete(self, tenant_id: UUID, document_id: UUID) -> None:
         self._check()
@@ -374,6 +383,11 @@ class FakeIndex:
 
     async def probe(self) -> None:
         self._check()
+
+    async def delete(self, passage_ids: Sequence[UUID]) -> None:
+        self._check()
+        for key in passage_ids:
+            self.rows.pop(key, None)
 
     async def place(self, document: Document) -> None:
         self._check()

@@ -34,14 +34,16 @@ class FakeIndexRecord:
     async def find_version(self, index_id: int) -> IndexVersion | None:
         return self.versions.get(index_id)
 
-    async def begin(self, request_id: UUID, model: str, dimensions: int) -> IndexVersion | None:
+    async def begin(
+        self, request_id: UUID, model: str, dimensions: int, from_originals: bool = False
+    ) -> IndexVersion | None:
         if request_id in self.requests:
             return self.versions.get(self.requests[request_id])
         if any(version.state is IndexState.BUILDING for version in self.versions.values()):
             return None
         self._last += 1
         self.requests[request_id] = self._last
-        self._put(IndexVersion(self._last, IndexState.BUILDING, model, dimensions))
+        self._put(IndexVersion(self._last, IndexState.BUILDING, model, dimensions, from_originals))
         return self.versions[self._last]
 
     async def cancel(self) -> None:
@@ -68,6 +70,9 @@ class FakeIndexRecord:
     async def passages(self, document: Document, first: int, limit: int) -> Sequence[Passage]:
         known = self._record.passages_of(document.id)
         return [known[position] for position in sorted(known) if position >= first][:limit]
+
+    async def replace_passages(self, document: Document, passages: Sequence[Passage]) -> bool:
+        return self._record.replace_passages(document, passages)
 
     async def find(self, tenant_id: UUID, document_id: UUID) -> Document | None:
         return await self._record.find(tenant_id, document_id)

@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import uuid4
 
 import pytest
 
-from services.knowledge.document import Document, DocumentState
+from services.knowledge.document import Document, DocumentState, Progress
 from services.knowledge.indexes.live import CHANGED
 from services.knowledge.indexes.reconcile import Stored
 from services.knowledge.indexes.store import StoredIndexes
@@ -142,6 +142,20 @@ async def test_passages_are_read_in_parts(kept: Kept) -> None:
     [*_, last] = await kept.indexes.passages(document, 3, 9)
     assert (last.position, last.text) == (4, "text 4")
     assert await kept.indexes.passages(document, 5, 9) == []
+
+
+@pytest.mark.parametrize("count", [2, 5])
+async def test_passages_of_an_indexed_document_are_replaced(kept: Kept, count: int) -> None:
+    await kept.indexes.live()
+    document, unfinished = await indexed(kept), await indexing(kept)
+    passages = [Passage(position, f"new {position}", 1, ("Title",)) for position in range(count)]
+    progress = Progress(7, count, count)
+    assert await kept.indexes.replace_passages(replace(document, content_type="text/csv", progress=progress), passages)
+    assert await kept.indexes.passages(document, 0, 10) == passages
+    now = await kept.documents.find(document.tenant_id, document.id)
+    assert now
+    assert (now.content_type, now.progress, now.state) == ("text/csv", progress, DocumentState.INDEXED)
+    assert not await kept.indexes.replace_passages(unfinished, passages)
 
 
 async def test_the_switch_waits_for_the_last_document(kept: Kept) -> None:

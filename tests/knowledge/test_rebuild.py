@@ -13,6 +13,7 @@ from services.knowledge.indexes.copying import Copying
 from services.knowledge.indexes.live import Indexes
 from services.knowledge.indexes.rebuild import Rebuild
 from services.knowledge.indexes.rebuilding import Progress, Rebuilding
+from services.knowledge.indexes.rereading import Rereading
 from services.knowledge.indexes.version import Index, IndexState, IndexVersion
 from services.knowledge.indexing import BATCH, Indexing
 from services.knowledge.placing import Placing
@@ -53,6 +54,7 @@ class Library(Mesh):
         )
         self.search = Search(self.indexes, Vocabulary(self.record), self.record)
         self.rebuilding = Rebuilding(self.indexes_record, FakeModels(small=192), self.changes)
+        self.rereading = Rereading(self.indexes_record, self.originals, FakeExtraction(), self.indexes, self.copying)
         self.keeper = self.a_keeper()
 
     def a_keeper(self, grace_s: float = 0.0) -> Rebuild:
@@ -62,6 +64,7 @@ class Library(Mesh):
             self.indexes,
             self.placing,
             self.copying,
+            self.rereading,
             self.changes,
             grace_s=grace_s,
         )
@@ -234,6 +237,39 @@ async def test_one_document_that_the_model_refuses_stops_no_other(library: Libra
     await library.agrees(new)
 
 
+async def test_documents_are_cut_anew_from_their_originals(library: Library) -> None:
+    """One got shorter, one longer, one can't be read any more, one has lost its original."""
+    shorter, longer, broken, lost = await filled(library, 4, lines=4)
+    contents = {shorter: b"one line", longer: b"\n".join(b"new %d" % line for line in range(9)), broken: b"broken"}
+    for document, content in contents.items():
+        library.originals.objects[document.tenant_id, document.id] = content
+    del library.originals.objects[lost.tenant_id, lost.id]
+    request = library.rebuilding.rebuild(uuid4(), "small", from_originals=True)
+    new, _ = await anext(request)
+    await library.a_keeper(grace_s=60.0).step()
+    assert await library.active() == new.id
+    for index_id in (FIRST.id, new.id):
+        await library.agrees(index_id)
+    counts = {each.id: each.progress.passages for each in library.record.documents()}
+    assert counts == {shorter.id: 1, longer.id: 9, broken.id: 4, lost.id: 4}
+    [found, *_] = await library.search(longer.tenant_id, "new 8", 1)
+    assert found.passage.text.startswith("new 8")
+
+
+async def test_a_document_changed_or_deleted_while_it_is_cut_anew_ends_as_the_record_says(library: Library) -> None:
+    first, second = await filled(library, 2, lines=4)
+    new = await library.indexes_record.begin(uuid4(), "small", 192, from_originals=True)
+    assert new
+    library.small.gate.clear()
+    keeping = asyncio.create_task(library.a_keeper(grace_s=60.0).step())
+    await library.small.reached.wait()
+    await library.change(first, PRIVATE)
+    await library.delete(second)
+    library.small.gate.set()
+    await keeping
+    await library.agrees(new.id)
+
+
 async def test_a_lost_index_is_filled_again(library: Library) -> None:
     await filled(library)
     await library.stores.drop(FIRST.id)
@@ -262,7 +298,7 @@ async def test_whatever_races_the_new_index_is_whole(library: Library, seed: int
     async def index(document: Document) -> None:
         try:
             await library.index(document)
-        except KeyError:  # deleted, with its original, just as it was to be read: the event comes again
+        except Unavailable:  # deleted, with its original, just as it was to be read: the event comes again
             await library.index(document)
 
     work = [keep(), *map(index, waiting)]

@@ -16,6 +16,7 @@ from services.knowledge.indexes.copying import Copying
 from services.knowledge.indexes.live import Indexes
 from services.knowledge.indexes.rebuild import Rebuild
 from services.knowledge.indexes.reconcile import Mended, Reconcile
+from services.knowledge.indexes.rereading import Rereading
 from services.knowledge.indexes.store import StoredIndexes
 from services.knowledge.indexes.version import Index, IndexVersion
 from services.knowledge.indexing import Indexing
@@ -49,7 +50,9 @@ class Workshop:
         self.indexes = Indexes(self.record, opened, changes)
         self.placing, self.copying = Placing(self.documents, self.indexes), Copying(self.record)
         self.indexing = Indexing(self.documents, originals, FakeExtraction(), self.indexes, self.placing, self.copying)
-        self.keeper = Rebuild(self.record, stores, self.indexes, self.placing, self.copying, changes, grace_s=0)
+        rereading = Rereading(self.record, originals, FakeExtraction(), self.indexes, self.copying)
+        parts = (self.indexes, self.placing, self.copying, rereading, changes)
+        self.keeper = Rebuild(self.record, stores, *parts, grace_s=0)
         self.reconcile = Reconcile(self.record, self.indexes, originals, self.keeper, object_age_s=0)
 
     async def upload(self, *lines: str) -> Document:

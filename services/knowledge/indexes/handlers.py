@@ -40,7 +40,8 @@ class IndexService(IndexServiceServicer):
     async def RebuildIndex(
         self, request: RebuildIndexRequest, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[RebuildIndexResponse]:
-        async for progress in self._rebuilding.rebuild(UUID(request.request_id), request.embedding_model):
+        asked = (UUID(request.request_id), request.embedding_model, request.from_originals)
+        async for progress in self._rebuilding.rebuild(*asked):
             yield RebuildIndexResponse(index=_index(progress))
 
     async def CancelRebuild(

@@ -61,7 +61,8 @@ class Indexes:
         try:
             return await search(index)
         except Unavailable:
-            await self.live()
+            with suppress(Unavailable):
+                await self.live()
             if (now := await self._known()).version.id == index.version.id:
                 raise
             return await search(now)  # this replica had not been told

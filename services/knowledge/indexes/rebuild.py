@@ -22,6 +22,7 @@ from uuid import UUID
 from services.knowledge.document import Document, DocumentState
 from services.knowledge.indexes.copying import Copying
 from services.knowledge.indexes.live import CHANGED, Changes, Indexes, IndexRecord
+from services.knowledge.indexes.rereading import Rereading
 from services.knowledge.indexes.version import Index, IndexState, IndexVersion
 from services.knowledge.placing import Placing
 from services.shared.errors import Unavailable
@@ -80,6 +81,7 @@ class Rebuild:
         indexes: Indexes,
         placing: Placing,
         copying: Copying,
+        rereading: Rereading,
         changes: Changes,
         *,
         grace_s: float = GRACE_S,
@@ -89,6 +91,7 @@ class Rebuild:
         self._indexes = indexes
         self._placing = placing
         self._copying = copying
+        self._rereading = rereading
         self._changes = changes
         self._grace_s = grace_s
 
@@ -125,7 +128,10 @@ class Rebuild:
 
     async def bring(self, document: Document, index: Index) -> None:
         """Bring an indexed document into this index, as the record says that it is. Raises Unavailable."""
-        await self._copying.copy(document, index)
+        if index.version.from_originals and index.version.state is IndexState.BUILDING:
+            document = await self._rereading.reread(document)
+        else:
+            await self._copying.copy(document, index)
         while now := await self._placing.place(document.tenant_id, document.id, document):
             if now.state is not DocumentState.INDEXED or await self._record.hold(now, index.version.id):
                 return

@@ -20,7 +20,9 @@ class Rebuilds(IndexRecord, Protocol):
 
     async def find_version(self, index_id: int) -> IndexVersion | None: ...
 
-    async def begin(self, request_id: UUID, model: str, dimensions: int) -> IndexVersion | None:
+    async def begin(
+        self, request_id: UUID, model: str, dimensions: int, from_originals: bool = False
+    ) -> IndexVersion | None:
         """A new index to build, or the one that the same request began; None if another one is being built."""
 
     async def cancel(self) -> None:
@@ -48,13 +50,14 @@ class Rebuilding:
         """The active one and the one that is being built, if there is one. Raises Unavailable."""
         return [(version, await self._record.held(version.id)) for version in await self._record.live()]
 
-    async def rebuild(self, request_id: UUID, model: str) -> AsyncIterator[Progress]:
+    async def rebuild(self, request_id: UUID, model: str, from_originals: bool = False) -> AsyncIterator[Progress]:
         """Begin and follow until the new index is active. `model` may be empty: that of the active one.
 
         Raises WrongState, Invalid, Conflict when it is cancelled, and Unavailable.
         """
         model = model or next(v.embedding_model for v in await self._record.live() if v.state is IndexState.ACTIVE)
-        version = await self._record.begin(request_id, model, await self._models.dimensions(model))
+        dimensions = await self._models.dimensions(model)
+        version = await self._record.begin(request_id, model, dimensions, from_originals)
         if version is None:
             raise await self._rebuilding()
         with self._changes.watch(CHANGED) as changed:

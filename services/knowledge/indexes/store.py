@@ -10,7 +10,7 @@ from services.knowledge.document import Document
 from services.knowledge.indexes.reconcile import Stored
 from services.knowledge.indexes.version import Holding, IndexState, IndexVersion, Row
 from services.knowledge.passages import Passage
-from services.knowledge.store import document_of, passage_of
+from services.knowledge.store import document_of, passage_of, passage_rows
 from services.shared.errors import Reason, Unavailable
 from services.shared.postgres.database import Database
 
@@ -18,7 +18,8 @@ _ALONE = "SELECT pg_advisory_lock(hashtext(current_schema() || '.indexes'))"
 
 
 class StoredIndexes:
-    """Implements rebuild.RebuildRecord, rebuilding.Rebuilds and reconcile.CheckedRecord."""
+    """Implements rebuild.RebuildRecord, rebuilding.Rebuilds, rereading.RereadRecord and
+    reconcile.CheckedRecord."""
 
     def __init__(self, database: Database, first_model: str, first_dimensions: int) -> None:
         """The first index of an installation is of this model."""
@@ -35,8 +36,10 @@ class StoredIndexes:
         row = await self._database.one("find_index", index_id)
         return _version(row) if row else None
 
-    async def begin(self, request_id: UUID, model: str, dimensions: int) -> IndexVersion | None:
-        row = await self._database.one("begin_rebuild", request_id, model, dimensions)
+    async def begin(
+        self, request_id: UUID, model: str, dimensions: int, from_originals: bool = False
+    ) -> IndexVersion | None:
+        row = await self._database.one("begin_rebuild", request_id, model, dimensions, from_originals)
         return _version(row) if row else None
 
     async def cancel(self) -> None:
@@ -68,6 +71,12 @@ class StoredIndexes:
     async def passages(self, document: Document, first: int, limit: int) -> Sequence[Passage]:
         rows = await self._database.all("passages_of_document", document.tenant_id, document.id, first, limit)
         return [passage_of(row) for row in rows]
+
+    async def replace_passages(self, document: Document, passages: Sequence[Passage]) -> bool:
+        rows = passage_rows(document, passages)
+        content = (document.content_type, document.progress.pages, len(rows))
+        changed = await self._database.one("replace_passages", document.tenant_id, document.id, *content, rows)
+        return changed is not None
 
     async def find(self, tenant_id: UUID, document_id: UUID) -> Document | None:
         row = await self._database.one("find_document", tenant_id, document_id)
@@ -120,4 +129,5 @@ class StoredIndexes:
 
 
 def _version(row: asyncpg.Record) -> IndexVersion:
-    return IndexVersion(row["id"], IndexState(row["state"]), row["embedding_model"], row["dimensions"])
+    model = (row["embedding_model"], row["dimensions"])
+    return IndexVersion(row["id"], IndexState(row["state"]), *model, row["from_originals"])

@@ -28,6 +28,8 @@ class IndexVersion:
     state: IndexState
     embedding_model: str
     dimensions: int
+    from_originals: bool = False
+    """Whether documents are cut anew for it; else their passages in the record are taken."""
 
 
 @dataclass(frozen=True)

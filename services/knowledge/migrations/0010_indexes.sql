@@ -5,6 +5,7 @@ CREATE TABLE indexes (
     state text NOT NULL CHECK (state IN ('building', 'active', 'retired')),
     embedding_model text NOT NULL,
     dimensions integer NOT NULL,
+    from_originals boolean NOT NULL DEFAULT false,  -- documents are cut anew for it
     request_id uuid UNIQUE,        -- of the rebuild; the first index has none
     create_time timestamptz NOT NULL DEFAULT now(),
     retire_time timestamptz

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'parley/knowledge/v1/index_service.proto\x12\x13parley.knowledge.v1\x1a\x1b\x62uf/validate/validate.proto\"\xfe\x01\n\x05Index\x12\x0e\n\x02id\x18\x01 \x01(\rR\x02id\x12\'\n\x0f\x65mbedding_model\x18\x02 \x01(\tR\x0e\x65mbeddingModel\x12\x1e\n\ndimensions\x18\x03 \x01(\rR\ndimensions\x12\x16\n\x06\x61\x63tive\x18\x04 \x01(\x08R\x06\x61\x63tive\x12\x1c\n\tdocuments\x18\x05 \x01(\rR\tdocuments\x12%\n\x0e\x64ocuments_held\x18\x06 \x01(\rR\rdocumentsHeld\x12\x1a\n\x08passages\x18\x07 \x01(\x04R\x08passages\x12#\n\rpassages_held\x18\x08 \x01(\x04R\x0cpassagesHeld\"\x11\n\x0fGetIndexRequest\"H\n\x10GetIndexResponse\x12\x34\n\x07indexes\x18\x01 \x03(\x0b\x32\x1a.parley.knowledge.v1.IndexR\x07indexes\"\x87\x01\n\x13RebuildIndexRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12G\n\x0f\x65mbedding_model\x18\x02 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[A-Za-z0-9._-]{0,100}$R\x0e\x65mbeddingModel\"H\n\x14RebuildIndexResponse\x12\x30\n\x05index\x18\x01 \x01(\x0b\x32\x1a.parley.knowledge.v1.IndexR\x05index\"\x16\n\x14\x43\x61ncelRebuildRequest\"\x17\n\x15\x43\x61ncelRebuildResponse\"\x13\n\x11\x43heckIndexRequest\"\xa2\x01\n\x12\x43heckIndexResponse\x12\x12\n\x04rows\x18\x01 \x01(\rR\x04rows\x12\x18\n\x07objects\x18\x02 \x01(\rR\x07objects\x12\x1a\n\x08passages\x18\x03 \x01(\rR\x08passages\x12\x1c\n\tdocuments\x18\x04 \x01(\rR\tdocuments\x12$\n\rorganisations\x18\x05 \x01(\rR\rorganisations2\x97\x03\n\x0cIndexService\x12W\n\x08GetIndex\x12$.parley.knowledge.v1.GetIndexRequest\x1a%.parley.knowledge.v1.GetIndexResponse\x12\x65\n\x0cRebuildIndex\x12(.parley.knowledge.v1.RebuildIndexRequest\x1a).parley.knowledge.v1.RebuildIndexResponse0\x01\x12\x66\n\rCancelRebuild\x12).parley.knowledge.v1.CancelRebuildRequest\x1a*.parley.knowledge.v1.CancelRebuildResponse\x12_\n\nCheckIndex\x12&.parley.knowledge.v1.CheckIndexRequest\x1a\'.parley.knowledge.v1.CheckIndexResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'parley/knowledge/v1/index_service.proto\x12\x13parley.knowledge.v1\x1a\x1b\x62uf/validate/validate.proto\"\xfe\x01\n\x05Index\x12\x0e\n\x02id\x18\x01 \x01(\rR\x02id\x12\'\n\x0f\x65mbedding_model\x18\x02 \x01(\tR\x0e\x65mbeddingModel\x12\x1e\n\ndimensions\x18\x03 \x01(\rR\ndimensions\x12\x16\n\x06\x61\x63tive\x18\x04 \x01(\x08R\x06\x61\x63tive\x12\x1c\n\tdocuments\x18\x05 \x01(\rR\tdocuments\x12%\n\x0e\x64ocuments_held\x18\x06 \x01(\rR\rdocumentsHeld\x12\x1a\n\x08passages\x18\x07 \x01(\x04R\x08passages\x12#\n\rpassages_held\x18\x08 \x01(\x04R\x0cpassagesHeld\"\x11\n\x0fGetIndexRequest\"H\n\x10GetIndexResponse\x12\x34\n\x07indexes\x18\x01 \x03(\x0b\x32\x1a.parley.knowledge.v1.IndexR\x07indexes\"\xae\x01\n\x13RebuildIndexRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12G\n\x0f\x65mbedding_model\x18\x02 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[A-Za-z0-9._-]{0,100}$R\x0e\x65mbeddingModel\x12%\n\x0e\x66rom_originals\x18\x03 \x01(\x08R\rfromOriginals\"H\n\x14RebuildIndexResponse\x12\x30\n\x05index\x18\x01 \x01(\x0b\x32\x1a.parley.knowledge.v1.IndexR\x05index\"\x16\n\x14\x43\x61ncelRebuildRequest\"\x17\n\x15\x43\x61ncelRebuildResponse\"\x13\n\x11\x43heckIndexRequest\"\xa2\x01\n\x12\x43heckIndexResponse\x12\x12\n\x04rows\x18\x01 \x01(\rR\x04rows\x12\x18\n\x07objects\x18\x02 \x01(\rR\x07objects\x12\x1a\n\x08passages\x18\x03 \x01(\rR\x08passages\x12\x1c\n\tdocuments\x18\x04 \x01(\rR\tdocuments\x12$\n\rorganisations\x18\x05 \x01(\rR\rorganisations2\x97\x03\n\x0cIndexService\x12W\n\x08GetIndex\x12$.parley.knowledge.v1.GetIndexRequest\x1a%.parley.knowledge.v1.GetIndexResponse\x12\x65\n\x0cRebuildIndex\x12(.parley.knowledge.v1.RebuildIndexRequest\x1a).parley.knowledge.v1.RebuildIndexResponse0\x01\x12\x66\n\rCancelRebuild\x12).parley.knowledge.v1.CancelRebuildRequest\x1a*.parley.knowledge.v1.CancelRebuildResponse\x12_\n\nCheckIndex\x12&.parley.knowledge.v1.CheckIndexRequest\x1a\'.parley.knowledge.v1.CheckIndexResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,17 +43,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETINDEXRESPONSE']._serialized_start=369
   _globals['_GETINDEXRESPONSE']._serialized_end=441
   _globals['_REBUILDINDEXREQUEST']._serialized_start=444
-  _globals['_REBUILDINDEXREQUEST']._serialized_end=579
-  _globals['_REBUILDINDEXRESPONSE']._serialized_start=581
-  _globals['_REBUILDINDEXRESPONSE']._serialized_end=653
-  _globals['_CANCELREBUILDREQUEST']._serialized_start=655
-  _globals['_CANCELREBUILDREQUEST']._serialized_end=677
-  _globals['_CANCELREBUILDRESPONSE']._serialized_start=679
-  _globals['_CANCELREBUILDRESPONSE']._serialized_end=702
-  _globals['_CHECKINDEXREQUEST']._serialized_start=704
-  _globals['_CHECKINDEXREQUEST']._serialized_end=723
-  _globals['_CHECKINDEXRESPONSE']._serialized_start=726
-  _globals['_CHECKINDEXRESPONSE']._serialized_end=888
-  _globals['_INDEXSERVICE']._serialized_start=891
-  _globals['_INDEXSERVICE']._serialized_end=1298
+  _globals['_REBUILDINDEXREQUEST']._serialized_end=618
+  _globals['_REBUILDINDEXRESPONSE']._serialized_start=620
+  _globals['_REBUILDINDEXRESPONSE']._serialized_end=692
+  _globals['_CANCELREBUILDREQUEST']._serialized_start=694
+  _globals['_CANCELREBUILDREQUEST']._serialized_end=716
+  _globals['_CANCELREBUILDRESPONSE']._serialized_start=718
+  _globals['_CANCELREBUILDRESPONSE']._serialized_end=741
+  _globals['_CHECKINDEXREQUEST']._serialized_start=743
+  _globals['_CHECKINDEXREQUEST']._serialized_end=762
+  _globals['_CHECKINDEXRESPONSE']._serialized_start=765
+  _globals['_CHECKINDEXRESPONSE']._serialized_end=927
+  _globals['_INDEXSERVICE']._serialized_start=930
+  _globals['_INDEXSERVICE']._serialized_end=1337
 # @@protoc_insertion_point(module_scope)

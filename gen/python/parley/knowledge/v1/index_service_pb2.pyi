@@ -38,12 +38,14 @@ class GetIndexResponse(_message.Message):
     def __init__(self, indexes: _Optional[_Iterable[_Union[Index, _Mapping]]] = ...) -> None: ...
 
 class RebuildIndexRequest(_message.Message):
-    __slots__ = ("request_id", "embedding_model")
+    __slots__ = ("request_id", "embedding_model", "from_originals")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     EMBEDDING_MODEL_FIELD_NUMBER: _ClassVar[int]
+    FROM_ORIGINALS_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     embedding_model: str
-    def __init__(self, request_id: _Optional[str] = ..., embedding_model: _Optional[str] = ...) -> None: ...
+    from_originals: bool
+    def __init__(self, request_id: _Optional[str] = ..., embedding_model: _Optional[str] = ..., from_originals: _Optional[bool] = ...) -> None: ...
 
 class RebuildIndexResponse(_message.Message):
     __slots__ = ("index",)

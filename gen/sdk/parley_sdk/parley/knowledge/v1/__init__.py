@@ -907,6 +907,11 @@ class RebuildIndexRequest(betterproto2.Message):
     is searched.
     """
 
+    from_originals: "bool" = betterproto2.field(3, betterproto2.TYPE_BOOL)
+    """
+    Read the originals again and cut the documents anew, which takes longer. Else the passages in the record are embedded.
+    """
+
 
 default_message_pool.register_message("parley.knowledge.v1", "RebuildIndexRequest", RebuildIndexRequest)
 
