@@ -1,0 +1,126 @@
+"""Whether a FAQ answers a question: the phrasing most like it, if it is alike enough.
+
+A wrong curated answer in the first place is worse than none, so the thresholds are chosen for precision, on questions
+that a set answers and on others that it does not (docs/retrieval.md). They follow who judges: where the embedding model
+knows the language, meanings are compared; elsewhere little but the words, and those must be nearly all the same.
+
+Each replica holds the phrasings of the organisations that ask in memory. Every search asks the record what has changed
+since the revision that is held, so whatever was written before it is found, whichever replica took it; what is shown is
+read from the record.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self
+from uuid import UUID
+from weakref import WeakValueDictionary
+
+from services.knowledge.faqs.faq import Faq
+from services.knowledge.fusion import ENGLISH, OTHER, lexical_weight
+from services.knowledge.search import FoundFaq, Vector
+
+ENOUGH_BY_MEANING, ENOUGH_BY_WORDS = 0.80, 0.80
+"""How alike is alike enough, for questions in English and in scripts that the embedding model does not know."""
+_HELD_PHRASINGS = 50_000
+"""Of all organisations together, at some 2 to 3 kB each."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The phrasings of a FAQ, the question first, and their vectors (FP16, one after another), None while unknown."""
+
+    faq_id: UUID
+    phrasings: tuple[str, ...]
+    vectors: bytes | None
+
+
+@dataclass(frozen=True)
+class News:
+    """What has changed since a revision: all FAQs that are new or different, and how many there are by now."""
+
+    revision: int
+    total: int
+    changed: tuple[Asked, ...]
+
+
+class MatchedFaqs(Protocol):
+    """The record of the FAQs."""
+
+    async def since(self, tenant_id: UUID, revision: int) -> News:
+        """Revision 0 has nothing in it. Raises Unavailable."""
+
+    async def find(self, tenant_id: UUID, faq_id: UUID) -> Faq | None:
+        """Raises Unavailable."""
+
+
+class Phrasings(Protocol):
+    """Those of one organisation; see phrasings.PhrasingTable."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def phrasings(self) -> int: ...
+
+    def with_changes(self, changed: Sequence[Asked]) -> Self: ...
+
+    def same(self, question: str) -> UUID | None: ...
+
+    def closest(self, question: str, vector: Vector, weight: float) -> tuple[UUID, float] | None: ...
+
+
+class Matching:
+    """Implements search.CuratedAnswers."""
+
+    def __init__(self, faqs: MatchedFaqs, nothing: Phrasings) -> None:
+        """`nothing`: the phrasings of an organisation without FAQs."""
+        self._faqs = faqs
+        self._nothing = nothing
+        self._held: OrderedDict[UUID, tuple[int, Phrasings]] = OrderedDict()
+        self._renewing: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
+
+    async def answering(self, tenant_id: UUID, question: str, vector: Awaitable[Vector]) -> FoundFaq | None:
+        """The FAQ that answers the question, if there is one. Raises Unavailable."""
+        phrasings = await self._current(tenant_id)
+        if not len(phrasings):
+            return None
+        if (faq_id := phrasings.same(question)) is None:
+            weight = lexical_weight(question)
+            closest = phrasings.closest(question, await vector, weight)
+            if closest is None or closest[1] < enough(weight):
+                return None
+            faq_id, _ = closest
+        faq = await self._faqs.find(tenant_id, faq_id)
+        return FoundFaq(faq.id, faq.wording.question, faq.wording.answer) if faq else None
+
+    async def _current(self, tenant_id: UUID) -> Phrasings:
+        """What the record holds now."""
+        revision, phrasings = self._held.get(tenant_id, (0, self._nothing))
+        if (await self._faqs.since(tenant_id, revision)).revision != revision:
+            # One search at a time works in what has changed; the others wait for it.
+            async with self._renewing.setdefault(tenant_id, asyncio.Lock()):
+                phrasings = await self._renewed(tenant_id)
+        if tenant_id in self._held:
+            self._held.move_to_end(tenant_id)
+        return phrasings
+
+    async def _renewed(self, tenant_id: UUID) -> Phrasings:
+        revision, phrasings = self._held.get(tenant_id, (0, self._nothing))
+        news = await self._faqs.since(tenant_id, revision)
+        # Terms take up to half a millisecond a phrasing: not on the loop that answers searches.
+        phrasings = await asyncio.to_thread(phrasings.with_changes, news.changed)
+        if len(phrasings) != news.total:  # some were deleted
+            news = await self._faqs.since(tenant_id, 0)
+            phrasings = await asyncio.to_thread(self._nothing.with_changes, news.changed)
+        self._held[tenant_id] = (news.revision, phrasings)
+        self._held.move_to_end(tenant_id)
+        while len(self._held) > 1 and sum(held.phrasings for _, held in self._held.values()) > _HELD_PHRASINGS:
+            self._held.popitem(last=False)
+        return phrasings
+
+
+def enough(weight: float) -> float:
+    """How alike a question must be to a phrasing, by the weight of the lexical side."""
+    by_words = (weight - ENGLISH) / (OTHER - ENGLISH)
+    return ENOUGH_BY_MEANING + by_words * (ENOUGH_BY_WORDS - ENOUGH_BY_MEANING)
