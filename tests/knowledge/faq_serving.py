@@ -50,7 +50,9 @@ class Replica:
         return (await self.faqs.CreateFaq(request, **self.me(**claims))).faq
 
     async def search(self, query: str, limit: int = 5, **claims: object) -> Sequence[Passage]:
-        response = await self.knowledge.Search(SearchRequest(query=query, limit=limit), **self.me("member", **claims))
+        response = await self.knowledge.Search(
+            SearchRequest(query=query, limit=limit), **self.me(**{"role": "member"} | claims)
+        )
         return response.passages
 
     async def found(self, query: str, **claims: object) -> str:
@@ -60,7 +62,7 @@ class Replica:
         return found[0].faq_id if found else ""
 
     async def listed(self, **claims: object) -> list[str]:
-        page = await self.faqs.ListFaqs(ListFaqsRequest(), **self.me("member", **claims))
+        page = await self.faqs.ListFaqs(ListFaqsRequest(), **self.me(**{"role": "member"} | claims))
         return [faq.question for faq in page.faqs]
 
 

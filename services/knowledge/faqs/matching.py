@@ -1,8 +1,8 @@
 """Whether a FAQ answers a question: the phrasing most like it, if it is alike enough.
 
-A wrong curated answer in the first place is worse than none, so the thresholds are chosen for precision, on questions
-that a set answers and on others that it does not (docs/retrieval.md). They follow who judges: where the embedding model
-knows the language, meanings are compared; elsewhere little but the words, and those must be nearly all the same.
+A wrong curated answer in the first place is worse than none, so ENOUGH is chosen for precision, on questions that a set
+answers and on others that it does not (docs/retrieval.md). Where the embedding model knows the language, meanings are
+compared; elsewhere little but the words, and those must be nearly all the same: further phrasings help there.
 
 Each replica holds the phrasings of the organisations that ask in memory. Every search asks the record what has changed
 since the revision that is held, so whatever was written before it is found, whichever replica took it; what is shown is
@@ -21,8 +21,11 @@ from services.knowledge.faqs.faq import Faq
 from services.knowledge.fusion import ENGLISH, OTHER, lexical_weight
 from services.knowledge.search import FoundFaq, Vector
 
-ENOUGH_BY_MEANING, ENOUGH_BY_WORDS = 0.80, 0.80
-"""How alike is alike enough, for questions in English and in scripts that the embedding model does not know."""
+ENOUGH = 0.80
+"""How alike is alike enough, whatever the language."""
+ENGLISH_SHARE, OTHER_SHARE = 0.15, 0.9
+"""The weight of the terms, for questions in English and in scripts that the embedding model does not know. Half of what
+it is among passages: two questions say the same in other words more often than a question and its answer."""
 _HELD_PHRASINGS = 50_000
 """Of all organisations together, at some 2 to 3 kB each."""
 
@@ -86,9 +89,8 @@ class Matching:
         if not len(phrasings):
             return None
         if (faq_id := phrasings.same(question)) is None:
-            weight = lexical_weight(question)
-            closest = phrasings.closest(question, await vector, weight)
-            if closest is None or closest[1] < enough(weight):
+            closest = phrasings.closest(question, await vector, weight_of_terms(question))
+            if closest is None or closest[1] < ENOUGH:
                 return None
             faq_id, _ = closest
         faq = await self._faqs.find(tenant_id, faq_id)
@@ -120,7 +122,7 @@ class Matching:
         return phrasings
 
 
-def enough(weight: float) -> float:
-    """How alike a question must be to a phrasing, by the weight of the lexical side."""
-    by_words = (weight - ENGLISH) / (OTHER - ENGLISH)
-    return ENOUGH_BY_MEANING + by_words * (ENOUGH_BY_WORDS - ENOUGH_BY_MEANING)
+def weight_of_terms(question: str) -> float:
+    """Between ENGLISH_SHARE and OTHER_SHARE, by how well the embedding model knows the language."""
+    unknown = (lexical_weight(question) - ENGLISH) / (OTHER - ENGLISH)
+    return ENGLISH_SHARE + unknown * (OTHER_SHARE - ENGLISH_SHARE)

@@ -1,13 +1,12 @@
 """The phrasings of one organisation's FAQs as arrays, so that a question is compared with all of them at once.
 
-How alike a question and a phrasing are is, as in fusion.py, a weighted sum: of the cosine of their embeddings, and of
-the cosine of their terms, each term as heavy as it is rare among the FAQs. Unlike there the lexical side is absolute,
-not relative to the best: a best match that is no match must show.
-
-Rarity is smoothed with FAQs that nobody wrote (_UNWRITTEN): in a set of three no term is rare, and the one word that
-tells two questions apart must weigh something there too.
+How alike a question and a phrasing are is a weighted sum, as in fusion.py: of the cosine of their embeddings and of
+that of their terms. Unlike there the lexical side is absolute, not relative to the best: a best match that is no match
+must show. And unlike in a search for passages no term is worth more for being rare, and small words count: "who" and
+"when" before the same name ask for different answers.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -16,12 +15,14 @@ import numpy as np
 
 from services.knowledge.faqs.faq import asked
 from services.knowledge.faqs.matching import Asked
-from services.knowledge.lexical import dimension
+from services.knowledge.language import FUNCTION_WORDS
+from services.knowledge.lexical import SparseVector, dimension
 from services.knowledge.search import Vector
 from services.knowledge.terms import question_terms
 
 DIMENSIONS = 384
-_UNWRITTEN = 100
+_LATIN_WORD = re.compile("[a-z]+")
+_FUNCTION_WORD_WEIGHT = 5.0
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ class PhrasingTable:
     def __init__(self, faqs: Mapping[UUID, _Phrased] | None = None) -> None:
         self._faqs = dict(faqs or {})
         self._ids = [faq_id for faq_id, faq in self._faqs.items() for _ in faq.keys]
-        # Questions last: what one FAQ asks goes before what another one also means.
         self._exact = {key: faq_id for faq_id, faq in self._faqs.items() for key in faq.keys}
+        # What one FAQ asks goes before what another one asks besides.
         self._exact |= {faq.keys[0]: faq_id for faq_id, faq in self._faqs.items()}
         if self._faqs:
             self._arrange()
@@ -62,66 +63,64 @@ class PhrasingTable:
         return self._exact.get(asked(question))
 
     def closest(self, question: str, vector: Vector, weight: float) -> tuple[UUID, float] | None:
-        """The FAQ with the phrasing that is most like the question, and how alike they are, at most 1."""
+        """The FAQ with the phrasing that is most like the question, and how alike they are, at most 1.
+
+        `weight` is that of the terms; phrasings without a vector are compared by terms alone.
+        """
         if not self._faqs:
             return None
         lexical = np.where(self._embedded, weight, 1.0) * self._lexical(question)
-        dense = np.where(self._embedded, 1.0 - weight, 0.0) * (self._vectors @ np.asarray(vector, np.float32))
+        dense = (1.0 - weight) * (self._vectors @ np.asarray(vector, np.float32))
         likeness = lexical + dense
         best = int(likeness.argmax())
         return self._ids[best], float(likeness[best])
 
     def _arrange(self) -> None:
+        """The terms of all phrasings, ordered by dimension: those of one stand together, from `_begins` on."""
         faqs = self._faqs.values()
         self._vectors = np.concatenate([faq.vectors for faq in faqs])
         self._embedded = np.concatenate([np.full(len(faq.keys), faq.is_embedded) for faq in faqs])
         terms = [of_phrasing for faq in faqs for of_phrasing in faq.terms]
-        rows = np.repeat(np.arange(len(terms)), [len(dimensions) for dimensions, _ in terms])
+        rows = np.repeat(np.arange(len(terms), dtype=np.int32), [len(dimensions) for dimensions, _ in terms])
         dimensions = np.concatenate([dimensions for dimensions, _ in terms])
-        weights = np.concatenate([weights for _, weights in terms])
         order = np.argsort(dimensions, kind="stable")
         self._rows = rows[order]
-        self._dimensions, self._begins, places = np.unique(dimensions[order], return_index=True, return_inverse=True)
-        once = np.concatenate([np.unique(np.concatenate([own for own, _ in faq.terms])) for faq in faqs])
-        containing = np.bincount(np.searchsorted(self._dimensions, once), minlength=len(self._dimensions))
-        self._rarity = self._rarity_of(containing)
-        self._weights = weights[order] * self._rarity[places]
-        lengths = np.sqrt(np.bincount(self._rows, self._weights**2, minlength=len(terms)))
-        self._lengths = np.where(lengths > 0, lengths, 1.0)
-
-    def _rarity_of(self, containing: np.ndarray) -> np.ndarray:
-        return np.log(1 + (len(self._faqs) + _UNWRITTEN - containing + 0.5) / (containing + 0.5))
+        self._weights = np.concatenate([weights for _, weights in terms])[order]
+        self._dimensions, begins = np.unique(dimensions[order], return_index=True)
+        self._begins = np.append(begins, len(order))
 
     def _lexical(self, question: str) -> np.ndarray:
-        products = np.zeros(len(self._ids))
-        length = 0.0
-        ends = np.append(self._begins[1:], len(self._rows))
-        unwritten = float(self._rarity_of(np.zeros(1))[0])
-        for term, weight in question_terms(question).items():
-            key = dimension(term)
+        cosines = np.zeros(len(self._ids))
+        for key, weight in _terms(question).items():
             place = int(np.searchsorted(self._dimensions, key))
-            if place == len(self._dimensions) or self._dimensions[place] != key:
-                length += (weight * unwritten) ** 2
-                continue
-            worth = weight * float(self._rarity[place])
-            length += worth**2
-            begin, end = self._begins[place], ends[place]
-            products[self._rows[begin:end]] += worth * self._weights[begin:end]
-        return products / (self._lengths * (length**0.5 or 1.0))
+            if place < len(self._dimensions) and self._dimensions[place] == key:
+                own = slice(self._begins[place], self._begins[place + 1])
+                cosines[self._rows[own]] += weight * self._weights[own]
+        return cosines
 
 
 def _phrased(faq: Asked) -> _Phrased:
-    terms = tuple(map(_terms, faq.phrasings))
     shape = (len(faq.phrasings), DIMENSIONS)
-    is_embedded = faq.vectors is not None and len(faq.vectors) == 2 * shape[0] * shape[1]
-    vectors = np.zeros(shape, np.float32)
-    if is_embedded:
-        vectors = np.frombuffer(faq.vectors or b"", np.float16).reshape(shape).astype(np.float32)
-    return _Phrased(tuple(map(asked, faq.phrasings)), terms, vectors, is_embedded)
+    known = faq.vectors if faq.vectors and len(faq.vectors) == 2 * shape[0] * shape[1] else None
+    vectors = np.frombuffer(known, np.float16).reshape(shape).astype(np.float32) if known else np.zeros(shape, "f")
+    return _Phrased(
+        keys=tuple(map(asked, faq.phrasings)),
+        terms=tuple(
+            (np.fromiter(terms.keys(), np.uint32, len(terms)), np.fromiter(terms.values(), np.float32, len(terms)))
+            for terms in map(_terms, faq.phrasings)
+        ),
+        vectors=vectors,
+        is_embedded=known is not None,
+    )
 
 
-def _terms(phrasing: str) -> tuple[np.ndarray, np.ndarray]:
+def _terms(text: str) -> SparseVector:
+    """Of length 1; empty for a text without terms. Roots, so that a word with its groups of letters is one word."""
     weights: dict[int, float] = {}
-    for term, weight in question_terms(phrasing).items():
-        weights[dimension(term)] = weights.get(dimension(term), 0.0) + weight
-    return np.fromiter(weights.keys(), np.int64, len(weights)), np.fromiter(weights.values(), float, len(weights))
+    for term, weight in question_terms(text).items():
+        weights[dimension(term)] = weight**0.5
+    for word in _LATIN_WORD.findall(asked(text)):
+        if word in FUNCTION_WORDS:
+            weights[dimension(f"~{word}")] = _FUNCTION_WORD_WEIGHT**0.5
+    length = sum(weight * weight for weight in weights.values()) ** 0.5
+    return {key: weight / length for key, weight in weights.items()}
