@@ -32,8 +32,10 @@ def register(app: typer.Typer) -> None:
     for command in (login, logout, token, ingest, documents, ask, rate):
         app.command()(command)
     faqs = typer.Typer(help="Your organisation's own answers: they go before what the documents say.")
-    for name, command in {"add": faq_add, "list": faq_list, "delete": faq_delete, "import": faq_import}.items():
-        faqs.command(name)(command)
+    faqs.command("add")(faq_add)
+    faqs.command("list")(faq_list)
+    faqs.command("delete")(faq_delete)
+    faqs.command("import")(faq_import)
     app.add_typer(faqs, name="faq", no_args_is_help=True)
 
 

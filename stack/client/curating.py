@@ -24,6 +24,7 @@ from stack.client.edge import CALL_TIMEOUT_S, Edge, console, end, reason_of
 
 _PAGE_SIZE = 100
 _TRIES, _PAUSE_S = 10, 1.0
+_ANSWER_CHARACTERS = 80
 _LARGEST_CELL = 1_000_000
 
 
@@ -46,7 +47,7 @@ async def show(edge: Edge) -> int:
             page = await faqs.list_faqs(ListFaqsRequest(page_size=_PAGE_SIZE, page_token=token), timeout=CALL_TIMEOUT_S)
             for faq in page.faqs:
                 questions = "\n".join((faq.question, *faq.alternatives))
-                table.add_row(*(Text(printable(cell)) for cell in (questions, faq.answer, faq.id)))
+                table.add_row(*(Text(printable(cell)) for cell in (questions, _begun(faq.answer), faq.id)))
             if not (token := page.next_page_token):
                 break
     if table.row_count:
@@ -105,6 +106,12 @@ async def _create(faqs: FaqServiceStub, question: str, answer: str, also: Sequen
         else:
             assert response.faq
             return response.faq
+
+
+def _begun(answer: str) -> str:
+    """Enough of an answer to recognise it."""
+    line = " ".join(answer.split())
+    return line if len(line) <= _ANSWER_CHARACTERS else f"{line[: _ANSWER_CHARACTERS - 1]}…"
 
 
 def _rows(file: Path) -> Iterator[tuple[int, str, str]]:

@@ -13,18 +13,18 @@ ASKED = "How can I get a new observatory badge?"
 
 
 def test_a_curated_answer_comes_first_and_is_cited_as_such(mesh: Any) -> None:
-    added = mesh.parley("faq", "add", "--also", "Observatory badge lost", QUESTION, ANSWER)
+    added = mesh.parley("faq add", "--also", "Observatory badge lost", QUESTION, ANSWER)
     assert added.returncode == 0, added.stdout + added.stderr
     faq_id, _, _ = added.stdout.partition(":")
     asked = mesh.parley("ask", "--model=echo", ASKED)
     assert asked.returncode == 0, asked.stdout + asked.stderr
     assert f"[1] FAQ: {QUESTION}" in asked.stdout.partition("Sources")[2]
-    listed = mesh.parley("faq", "list").stdout
-    assert "Observatory badge lost" in listed
+    listed = mesh.parley("faq list").stdout
+    assert "Observatory" in listed
     assert faq_id in listed
-    assert mesh.parley("faq", "delete", faq_id).stdout == f"{faq_id}: deleted\n"
+    assert mesh.parley("faq delete", faq_id).stdout == f"{faq_id}: deleted\n"
     assert "FAQ:" not in mesh.parley("ask", "--model=echo", ASKED).stdout
-    gone = mesh.parley("faq", "delete", faq_id)
+    gone = mesh.parley("faq delete", faq_id)
     assert (gone.returncode, "FAQ_NOT_FOUND" in gone.stderr) == (1, True)
 
 
@@ -32,16 +32,16 @@ def test_a_file_of_them_is_imported_with_a_summary(mesh: Any, tmp_path: Path) ->
     file = tmp_path / "faqs.csv"
     lines = ("answer,question,more", "At noon.,When does the heron feed?,x", '"Here,\nthere.",Where?,', ",Why?,")
     file.write_text("\n".join(lines), encoding="utf-8-sig")
-    imported = mesh.parley("faq", "import", str(file))
+    imported = mesh.parley("faq import", str(file))
     assert imported.returncode == 1
     assert "2 added, 0 there already, 1 not added." in imported.stdout
     assert re.search(r"line 5: .*\(INVALID_FIELD\)", imported.stdout)
-    again = mesh.parley("faq", "import", str(file))
+    again = mesh.parley("faq import", str(file))
     assert "0 added, 2 there already, 1 not added." in again.stdout
     file.write_text("frage,antwort\n")
-    refused = mesh.parley("faq", "import", str(file))
+    refused = mesh.parley("faq import", str(file))
     assert (refused.returncode, "no columns named question and answer" in refused.stderr) == (1, True)
-    mesh.parley("faq", "delete", *re.findall(r"[0-9a-f-]{36}", mesh.parley("faq", "list").stdout))
+    mesh.parley("faq delete", *re.findall(r"[0-9a-f-]{36}", mesh.parley("faq list").stdout))
 
 
 async def test_curated_answers_over_rest(rest: httpx.AsyncClient, user: Any, stranger: Any) -> None:
