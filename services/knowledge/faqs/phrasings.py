@@ -69,9 +69,11 @@ class PhrasingTable:
         """
         if not self._faqs:
             return None
-        lexical = np.where(self._embedded, weight, 1.0) * self._lexical(question)
+        shared = self._lexical(question)
+        lexical = np.where(self._embedded, weight, 1.0) * shared
         dense = (1.0 - weight) * (self._vectors @ np.asarray(vector, np.float32))
-        likeness = lexical + dense
+        # What the model has no words for, it takes for the same: two emoji, two lines of a script.
+        likeness = np.where(shared > 0, lexical + dense, 0.0)
         best = int(likeness.argmax())
         return self._ids[best], float(likeness[best])
 
