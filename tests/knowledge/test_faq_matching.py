@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 
 from services.knowledge.document import Member
@@ -131,6 +132,15 @@ async def test_each_phrasing_counts_and_a_question_goes_before_anothers_phrasing
     assert await curated.answering("can i go on a sabbatical") == "Can I go on a sabbatical?"
 
 
+async def test_what_was_deleted_elsewhere_stands_in_no_ones_way(pair: tuple[Curated, Curated]) -> None:
+    one, other = pair
+    await one.add("How long is annual leave?", "Can I go on a sabbatical?")
+    second = await one.add("Can I go on a sabbatical?")
+    assert await other.answering("can i go on a sabbatical") == "Can I go on a sabbatical?"
+    await one.curation.delete(one.member, second.id)
+    assert await other.answering("can i go on a sabbatical") == "How long is annual leave?"
+
+
 async def test_without_the_model_words_decide_and_another_models_vectors_do_not_count(
     database: Database, curated: Curated
 ) -> None:
@@ -195,6 +205,33 @@ async def test_changes_at_once_leave_a_record_that_adds_up(pair: tuple[Curated, 
             for question in (f"What is {number}?", f"Who is {number}?"):
                 there = any(faq.wording.question == question for faq in stored)
                 assert (await replica.answering(question) == question) is there
+
+
+async def test_a_change_and_a_deletion_that_meet_both_end(pair: tuple[Curated, Curated], database: Database) -> None:
+    """The change comes first to the set, the deletion to the FAQ, were it not to wait for the set too."""
+    one, other = pair
+    faq = await one.add("How long is annual leave?")
+    blocker = await database.connect()
+    held = blocker.transaction()
+    await held.start()
+    await blocker.execute("SELECT FROM faq_sets FOR UPDATE")
+    changing = asyncio.create_task(one.curation.update(one.member, faq.id, Change(answer="Thirty days.")))
+    await _waiting(blocker, 1)
+    deleting = asyncio.create_task(other.curation.delete(other.member, faq.id))
+    await _waiting(blocker, 2)
+    await held.commit()
+    await blocker.close()
+    assert (await changing).wording.answer == "Thirty days."
+    await deleting
+    assert (await one.store.since(one.member.tenant_id, 0)).total == 0
+
+
+async def _waiting(connection: asyncpg.Connection, count: int) -> None:
+    """Until so many statements of this database wait for a lock."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    async with asyncio.timeout(10):
+        while await connection.fetchval(waiting) < count:
+            await asyncio.sleep(0.01)
 
 
 async def test_of_the_same_question_at_once_one_is_taken(pair: tuple[Curated, Curated]) -> None:
