@@ -7,6 +7,12 @@ from uuid import uuid4
 
 import httpx
 
+from parley.knowledge.v1.faq_service_pb2 import CreateFaqRequest, DeleteFaqRequest
+from parley.knowledge.v1.faq_service_pb2_grpc import FaqServiceStub
+from parley.knowledge.v1.knowledge_service_pb2 import SearchRequest
+from parley.knowledge.v1.knowledge_service_pb2_grpc import KnowledgeServiceStub
+from tests.mesh.running import RunningMesh, User
+
 QUESTION = "How do I get a new badge for the observatory?"
 ANSWER = "Ask at the gate of the observatory; it takes two days."
 ASKED = "How can I get a new observatory badge?"
@@ -63,3 +69,15 @@ async def test_curated_answers_over_rest(rest: httpx.AsyncClient, user: Any, str
 
     assert (await rest.delete(path, headers=user.headers)).status_code == 200
     assert (await rest.get(path, headers=user.headers)).status_code == 404
+
+
+async def test_what_one_replica_took_the_other_finds_at_once(pair: RunningMesh, ada: User) -> None:
+    async with pair.replica("knowledge-1") as one, pair.replica("knowledge-2") as two:
+        for here, there in ((one, two), (two, one)) * 3:
+            made = CreateFaqRequest(request_id=str(uuid4()), question=f"Who feeds heron {uuid4().hex}?", answer="Ada.")
+            faq = (await FaqServiceStub(here).CreateFaq(made, metadata=ada.metadata)).faq
+            search = SearchRequest(query=made.question, limit=1)
+            [found] = (await KnowledgeServiceStub(there).Search(search, metadata=ada.metadata)).passages
+            assert found.faq_id == faq.id
+            await FaqServiceStub(there).DeleteFaq(DeleteFaqRequest(faq_id=faq.id), metadata=ada.metadata)
+            assert not (await KnowledgeServiceStub(here).Search(search, metadata=ada.metadata)).passages
