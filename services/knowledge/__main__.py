@@ -54,9 +54,9 @@ def wire() -> Service:
     indexing = Consumer(bus, "knowledge-indexing", events.index, events.give_up_indexing, parallel=workers)
     # A removal is never given up: what is left behind could be found.
     removal = Consumer(bus, "knowledge-removal", events.remove, events.remove)
-    search = Search(embedding, index, Vocabulary(documents), documents, Matching(faqs, PhrasingTable()))
-    watch = Watch(documents, listener)
-    handler = KnowledgeService(documents, Reception(uploads, originals), search, watch)
+    search, watch = Search(embedding, index, Vocabulary(documents), documents), Watch(documents, listener)
+    curated = Matching(faqs, embedding, PhrasingTable())
+    handler = KnowledgeService(documents, Reception(uploads, originals), search, watch, curated)
     return Service(
         name="knowledge",
         settings=settings,

@@ -50,6 +50,7 @@ from services.knowledge.document import Documents, Member
 from services.knowledge.faqs import faq
 from services.knowledge.faqs import wire as faq_wire
 from services.knowledge.faqs.faq import Curation, Faqs
+from services.knowledge.faqs.matching import Matching
 from services.knowledge.indexing import Indexing
 from services.knowledge.search import Search
 from services.knowledge.upload import Reception
@@ -67,11 +68,15 @@ Context: TypeAlias = grpc.aio.ServicerContext
 class KnowledgeService(KnowledgeServiceServicer):
     """The documents of the caller's organisation."""
 
-    def __init__(self, documents: Documents, reception: Reception, search: Search, watch: Watch) -> None:
+    def __init__(
+        self, documents: Documents, reception: Reception, search: Search, watch: Watch, curated: Matching | None = None
+    ) -> None:
+        """Without `curated` no FAQ goes before what is found."""
         self._documents = documents
         self._reception = reception
         self._search = search
         self._watch = watch
+        self._curated = curated
 
     async def UploadDocument(
         self, request: AsyncIterator[UploadDocumentRequest], context: Context
@@ -136,7 +141,9 @@ class KnowledgeService(KnowledgeServiceServicer):
 
     async def Search(self, request: SearchRequest, context: Context) -> SearchResponse:
         caller, limit = caller_of(context), request.limit or _DEFAULT_PASSAGES
-        found = await self._search(caller.tenant_id, request.query, limit, caller.user_id)
+        passages = self._search(caller.tenant_id, request.query, limit, caller.user_id)
+        curated = self._curated
+        found = await (curated.before(caller.tenant_id, request.query, limit, passages) if curated else passages)
         return SearchResponse(passages=map(wire.found, found))
 
 

@@ -8,7 +8,7 @@ asked of it than is wanted, and only the record decides what is returned.
 """
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
@@ -36,15 +36,6 @@ class FoundPassage:
     document_id: UUID
     filename: str
     passage: Passage
-
-
-@dataclass(frozen=True)
-class FoundFaq:
-    """A question that the organisation answers itself."""
-
-    id: UUID
-    question: str
-    answer: str
 
 
 class Embedding(Protocol):
@@ -83,57 +74,33 @@ class Passages(Protocol):
         """
 
 
-class CuratedAnswers(Protocol):
-    """The FAQs."""
-
-    async def answering(self, tenant_id: UUID, question: str, vector: Awaitable[Vector]) -> FoundFaq | None:
-        """The organisation's FAQ that answers the question, if there is one. Raises Unavailable."""
-
-
 class Search:
     """Search in the documents of an organisation."""
 
-    def __init__(
-        self,
-        embedding: Embedding,
-        index: SearchableIndex,
-        rarities: Rarities,
-        passages: Passages,
-        curated: CuratedAnswers | None = None,
-    ) -> None:
+    def __init__(self, embedding: Embedding, index: SearchableIndex, rarities: Rarities, passages: Passages) -> None:
         self._embedding = embedding
         self._index = index
         self._rarities = rarities
         self._passages = passages
-        self._curated = curated
 
     async def __call__(
         self, tenant_id: UUID, query: str, limit: int, user_id: UUID | None = None
-    ) -> Sequence[FoundFaq | FoundPassage]:
-        """At most `limit`, best first; none for a query without a character to see. Raises Unavailable."""
+    ) -> Sequence[FoundPassage]:
+        """At most `limit` passages, best first; none for a query without a character to see. Raises Unavailable."""
         if not (text := seen(query)):
             return []
         asked = max(limit * _ASKED_PER_WANTED, _LEAST_ASKED)
-        vector = asyncio.ensure_future(self._vector(text))
-        curated, near, sharing = await asyncio.gather(
-            self._answering(tenant_id, text, vector),
-            self._near(tenant_id, vector, asked),
+        near, sharing = await asyncio.gather(
+            self._near(tenant_id, text, asked),
             self._sharing(tenant_id, text, asked),
         )
         passage_ids = fused(near, sharing, lexical_weight(text))
         found = await self._passages.searchable(tenant_id, passage_ids, limit * _READ_PER_WANTED, user_id)
-        first = [curated] if curated else []
-        return [*first, *varied(found, limit - len(first))]
+        return varied(found, limit)
 
-    async def _vector(self, text: str) -> Vector:
+    async def _near(self, tenant_id: UUID, text: str, limit: int) -> Mapping[UUID, float]:
         [vector] = await self._embedding.embed([text])
-        return vector
-
-    async def _answering(self, tenant_id: UUID, text: str, vector: Awaitable[Vector]) -> FoundFaq | None:
-        return await self._curated.answering(tenant_id, text, vector) if self._curated else None
-
-    async def _near(self, tenant_id: UUID, vector: Awaitable[Vector], limit: int) -> Mapping[UUID, float]:
-        return await self._index.nearest(tenant_id, await vector, limit)
+        return await self._index.nearest(tenant_id, vector, limit)
 
     async def _sharing(self, tenant_id: UUID, text: str, limit: int) -> Mapping[UUID, float]:
         terms = (await self._rarities.rarity(tenant_id)).question_vector(text)

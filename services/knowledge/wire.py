@@ -13,8 +13,9 @@ from parley.knowledge.v1.knowledge_service_pb2 import (
 )
 from services.knowledge.document import Change, Collection, Document, File, Visibility
 from services.knowledge.faqs.faq import Faq
+from services.knowledge.faqs.matching import FoundFaq
 from services.knowledge.faqs.wire import found_faq
-from services.knowledge.search import FoundFaq, FoundPassage
+from services.knowledge.search import FoundPassage
 from services.shared.errors import Invalid, Reason
 from services.shared.pages import foreign_token, page_key, page_token
 

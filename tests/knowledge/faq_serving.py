@@ -72,8 +72,9 @@ async def a_replica(
     """Stopped by `stack`."""
     record, embedding = FakeRecord(FakeChanges()), FakeEmbedding()
     store = StoredFaqs(database, MODEL, LIMIT)
-    search = Search(embedding, FakeIndex(), Vocabulary(record), record, Matching(store, PhrasingTable()))
-    documents = KnowledgeService(record, Reception(record, FakeOriginals()), search, Watch(record, FakeChanges()))
+    search, watch = Search(embedding, FakeIndex(), Vocabulary(record), record), Watch(record, FakeChanges())
+    curated = Matching(store, embedding, PhrasingTable())
+    documents = KnowledgeService(record, Reception(record, FakeOriginals()), search, watch, curated)
     channel = await stack.enter_async_context(
         serve_locally(
             partial(add_KnowledgeServiceServicer_to_server, documents),

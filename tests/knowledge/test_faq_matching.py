@@ -15,7 +15,7 @@ from services.knowledge.faqs.faq import Change, Curation, Faq, Wording, worded
 from services.knowledge.faqs.matching import Matching, weight_of_terms
 from services.knowledge.faqs.phrasings import PhrasingTable
 from services.knowledge.faqs.store import StoredFaqs
-from services.knowledge.search import FoundFaq, Vector
+from services.knowledge.search import Vector
 from services.shared.errors import AlreadyExists, Exhausted, NotFound
 from services.shared.postgres.database import Database
 from tests.knowledge.fakes import FakeEmbedding, vector_of
@@ -43,24 +43,15 @@ class Curated:
         self.member, self.embedding = member, EnglishModel()
         self.store = StoredFaqs(database, model, limit)
         self.curation = Curation(self.store, self.embedding)
-        self.matching = Matching(self.store, PhrasingTable())
+        self.matching = Matching(self.store, self.embedding, PhrasingTable())
 
     async def add(self, question: str, *also: str) -> Faq:
         return await self.curation.create(self.member, uuid4(), worded(question, also, "So."))
 
     async def answering(self, question: str, tenant_id: UUID | None = None) -> str:
         """The question of the FAQ that answers; empty when none does."""
-        found = await self._found(question, tenant_id or self.member.tenant_id)
+        found = await self.matching.answering(tenant_id or self.member.tenant_id, question)
         return found.question if found else ""
-
-    async def _found(self, question: str, tenant_id: UUID) -> FoundFaq | None:
-        vector = asyncio.ensure_future(self._vector(question))
-        found = await self.matching.answering(tenant_id, question, vector)
-        await vector
-        return found
-
-    async def _vector(self, question: str) -> Vector:
-        return (await self.embedding.embed([question]))[0]
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,8 @@ from weakref import WeakValueDictionary
 
 from services.knowledge.faqs.faq import Faq
 from services.knowledge.fusion import ENGLISH, OTHER, lexical_weight
-from services.knowledge.search import FoundFaq, Vector
+from services.knowledge.search import Embedding, FoundPassage, Vector
+from services.knowledge.text import seen
 
 ENOUGH = 0.80
 """How alike is alike enough, whatever the language."""
@@ -48,6 +49,15 @@ class News:
     changed: tuple[Asked, ...]
 
 
+@dataclass(frozen=True)
+class FoundFaq:
+    """A FAQ among what a search found."""
+
+    id: UUID
+    question: str
+    answer: str
+
+
 class MatchedFaqs(Protocol):
     """The record of the FAQs."""
 
@@ -74,22 +84,35 @@ class Phrasings(Protocol):
 
 
 class Matching:
-    """Implements search.CuratedAnswers."""
+    """Finds the FAQ that goes before what a search finds."""
 
-    def __init__(self, faqs: MatchedFaqs, nothing: Phrasings) -> None:
+    def __init__(self, faqs: MatchedFaqs, embedding: Embedding, nothing: Phrasings) -> None:
         """`nothing`: the phrasings of an organisation without FAQs."""
         self._faqs = faqs
+        self._embedding = embedding
         self._nothing = nothing
         self._held: OrderedDict[UUID, tuple[int, Phrasings]] = OrderedDict()
         self._renewing: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
 
-    async def answering(self, tenant_id: UUID, question: str, vector: Awaitable[Vector]) -> FoundFaq | None:
-        """The FAQ that answers the question, if there is one. Raises Unavailable."""
+    async def before(
+        self, tenant_id: UUID, query: str, limit: int, passages: Awaitable[Sequence[FoundPassage]]
+    ) -> Sequence[FoundFaq | FoundPassage]:
+        """At most `limit`: the FAQ that answers the query, if there is one, and the passages, found meanwhile.
+
+        Raises Unavailable.
+        """
+        faq, found = await asyncio.gather(self.answering(tenant_id, query), passages)
+        first: list[FoundFaq | FoundPassage] = [faq] if faq else []
+        return [*first, *found][:limit]
+
+    async def answering(self, tenant_id: UUID, query: str) -> FoundFaq | None:
+        """The FAQ that answers the query, if there is one. Raises Unavailable."""
         phrasings = await self._current(tenant_id)
-        if not len(phrasings):
+        if not len(phrasings) or not (question := seen(query)):
             return None
         if (faq_id := phrasings.same(question)) is None:
-            closest = phrasings.closest(question, await vector, weight_of_terms(question))
+            [vector] = await self._embedding.embed([question])
+            closest = phrasings.closest(question, vector, weight_of_terms(question))
             if closest is None or closest[1] < ENOUGH:
                 return None
             faq_id, _ = closest

@@ -3,7 +3,7 @@
 from parley.knowledge.v1 import document_pb2, faq_pb2
 from parley.knowledge.v1.faq_service_pb2 import UpdateFaqRequest
 from services.knowledge.faqs.faq import Change, Faq
-from services.knowledge.search import FoundFaq
+from services.knowledge.faqs.matching import FoundFaq
 
 _NAME_CHARACTERS = 255
 
