@@ -12,7 +12,7 @@ import pytest
 from services.knowledge.document import Member
 from services.knowledge.faqs import matching
 from services.knowledge.faqs.faq import Change, Curation, Faq, Wording, worded
-from services.knowledge.faqs.matching import Matching, weight_of_terms
+from services.knowledge.faqs.matching import Asked, Matching, weight_of_terms
 from services.knowledge.faqs.phrasings import PhrasingTable
 from services.knowledge.faqs.store import StoredFaqs
 from services.knowledge.search import Vector
@@ -150,6 +150,13 @@ async def test_without_the_model_words_decide_and_another_models_vectors_do_not_
 )
 def test_words_weigh_by_how_little_the_model_knows_the_language(question: str, weight: float) -> None:
     assert weight_of_terms(question) == pytest.approx(weight)
+
+
+@pytest.mark.parametrize("dimensions", [0, 3, 768])
+def test_vectors_of_other_dimensions_leave_it_to_the_words(dimensions: int) -> None:
+    told = Asked(uuid4(), ("Where is the canteen?", "Lunch?"), bytes(2 * 2 * dimensions))
+    table = PhrasingTable().with_changes([told, Asked(uuid4(), ("Why?",), None)])
+    assert table.closest("the canteen is where", vector_of("?"), 0.15) == (told.faq_id, pytest.approx(1.0))
 
 
 async def test_only_so_many_phrasings_are_held(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

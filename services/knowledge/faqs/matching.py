@@ -27,8 +27,8 @@ ENOUGH = 0.80
 ENGLISH_SHARE, OTHER_SHARE = 0.15, 0.9
 """The weight of the terms, for questions in English and in scripts that the embedding model does not know. Half of what
 it is among passages: two questions say the same in other words more often than a question and its answer."""
-_HELD_PHRASINGS = 50_000
-"""Of all organisations together, at some 2 to 3 kB each."""
+_HELD_PHRASINGS = 10_000
+"""Of all organisations together, at some 3.5 kB each; an organisation that has more is held alone."""
 
 
 @dataclass(frozen=True)

@@ -20,19 +20,17 @@ from services.knowledge.lexical import SparseVector, dimension
 from services.knowledge.search import Vector
 from services.knowledge.terms import question_terms
 
-DIMENSIONS = 384
 _LATIN_WORD = re.compile("[a-z]+")
 _FUNCTION_WORD_WEIGHT = 5.0
 
 
 @dataclass(frozen=True)
 class _Phrased:
-    """One FAQ. `terms` are (dimensions, weights) of each phrasing; `vectors` has a row for each, zeros if unknown."""
+    """One FAQ. `terms` are (dimensions, weights) of each phrasing; `vectors` are FP16, empty while unknown."""
 
     keys: tuple[str, ...]
     terms: tuple[tuple[np.ndarray, np.ndarray], ...]
-    vectors: np.ndarray
-    is_embedded: bool
+    vectors: bytes
 
 
 class PhrasingTable:
@@ -69,19 +67,25 @@ class PhrasingTable:
         """
         if not self._faqs:
             return None
-        shared = self._lexical(question)
-        lexical = np.where(self._embedded, weight, 1.0) * shared
-        dense = (1.0 - weight) * (self._vectors @ np.asarray(vector, np.float32))
+        likeness = shared = self._lexical(question)
+        if len(vector) == self._vectors.shape[1]:
+            dense = self._vectors @ np.asarray(vector, np.float32)
+            likeness = np.where(self._embedded, weight * shared + (1.0 - weight) * dense, shared)
         # What the model has no words for, it takes for the same: two emoji, two lines of a script.
-        likeness = np.where(shared > 0, lexical + dense, 0.0)
+        likeness = np.where(shared > 0, likeness, 0.0)
         best = int(likeness.argmax())
         return self._ids[best], float(likeness[best])
 
     def _arrange(self) -> None:
         """The terms of all phrasings, ordered by dimension: those of one stand together, from `_begins` on."""
         faqs = self._faqs.values()
-        self._vectors = np.concatenate([faq.vectors for faq in faqs])
-        self._embedded = np.concatenate([np.full(len(faq.keys), faq.is_embedded) for faq in faqs])
+        size = max(len(faq.vectors) // len(faq.keys) for faq in faqs)  # the same for all, but for unknown ones
+        known = [len(faq.vectors) == size * len(faq.keys) > 0 for faq in faqs]
+        vectors = [
+            faq.vectors if is_known else bytes(size * len(faq.keys)) for faq, is_known in zip(faqs, known, strict=True)
+        ]
+        self._vectors = np.frombuffer(b"".join(vectors), np.float16).reshape(len(self._ids), -1).astype(np.float32)
+        self._embedded = np.repeat(known, [len(faq.keys) for faq in faqs])
         terms = [of_phrasing for faq in faqs for of_phrasing in faq.terms]
         rows = np.repeat(np.arange(len(terms), dtype=np.int32), [len(dimensions) for dimensions, _ in terms])
         dimensions = np.concatenate([dimensions for dimensions, _ in terms])
@@ -102,17 +106,13 @@ class PhrasingTable:
 
 
 def _phrased(faq: Asked) -> _Phrased:
-    shape = (len(faq.phrasings), DIMENSIONS)
-    known = faq.vectors if faq.vectors and len(faq.vectors) == 2 * shape[0] * shape[1] else None
-    vectors = np.frombuffer(known, np.float16).reshape(shape).astype(np.float32) if known else np.zeros(shape, "f")
     return _Phrased(
         keys=tuple(map(asked, faq.phrasings)),
         terms=tuple(
             (np.fromiter(terms.keys(), np.uint32, len(terms)), np.fromiter(terms.values(), np.float32, len(terms)))
             for terms in map(_terms, faq.phrasings)
         ),
-        vectors=vectors,
-        is_embedded=known is not None,
+        vectors=faq.vectors or b"",
     )
 
 

@@ -1580,7 +1580,8 @@ class KnowledgeServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "SearchResponse":
         """
-        The passages of the documents that the caller sees that fit a text best, best first.
+        The passages of the documents that the caller sees that fit a text best, best first. A FAQ that answers the text
+        goes before them.
         Refusals: SEARCH_UNAVAILABLE.
         """
 
