@@ -44,12 +44,9 @@ def test_a_faq_is_named_as_the_organisations_own_answer() -> None:
     prompt = Prompts(2048).assemble(a_question("Why?"), [], [a_faq("Why so?", "So."), a_passage("Third.", "b.pdf")])
     assert prompt.messages[-1]["content"] == (
         "Quotation [2] from b.pdf, page 7:\n| Third.\n\n"
-        "Quotation [1], the organisation's own answer:\n| Why so?\n| So.\n\n"
+        "Quotation [1], the organisation's own answer:\n| Question: Why so?\n| Answer: So.\n\n"
         "According to the text above:\nWhy?"
     )
-    assert prompt.messages[0]["content"].endswith("is the organisation's own answer: it goes before all others.")
-    alone = Prompts(2048).assemble(a_question("Why?"), [], [a_passage("Third.", "b.pdf")])
-    assert "own answer" not in alone.messages[0]["content"]
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)

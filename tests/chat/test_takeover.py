@@ -139,7 +139,10 @@ async def test_a_faq_is_still_one_when_another_replica_goes_on(one: Chat, other:
         await killed(one, other)
         entries = await other.resume(asker, turn.turn_id)
     assert entries[1].event == Sources(tuple(shown), degraded=False)
-    assert "the organisation's own answer:\n| What is the answer?" in other.model.prompts[0].messages[-2]["content"]
+    assert (
+        "the organisation's own answer:\n| Question: What is the answer?"
+        in other.model.prompts[0].messages[-2]["content"]
+    )
     (closed,) = one.conversations.answers.values()
     assert [passage.faq_id for passage in closed.passages] == [shown[0].faq_id, ""]
 
