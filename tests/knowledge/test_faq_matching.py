@@ -15,7 +15,8 @@ from services.knowledge.faqs.faq import Change, Curation, Faq, Wording, worded
 from services.knowledge.faqs.matching import Asked, Matching, weight_of_terms
 from services.knowledge.faqs.phrasings import PhrasingTable
 from services.knowledge.faqs.store import StoredFaqs
-from services.knowledge.search import Vector
+from services.knowledge.passages import Passage
+from services.knowledge.search import FoundPassage, Vector
 from services.shared.errors import AlreadyExists, Exhausted, NotFound
 from services.shared.postgres.database import Database
 from tests.knowledge.fakes import FakeEmbedding, vector_of
@@ -114,6 +115,22 @@ async def test_a_question_finds_what_asks_the_same_and_nothing_else(
     for question in QUESTIONS:
         await curated.add(question)
     assert await curated.answering(asked) == ("" if place is None else QUESTIONS[place])
+
+
+async def test_a_faq_takes_the_first_of_the_places(curated: Curated) -> None:
+    passages = [FoundPassage(uuid4(), uuid4(), "a.txt", Passage(place, "text")) for place in range(2)]
+
+    async def found(question: str, limit: int) -> list[object]:
+        async def search() -> list[FoundPassage]:
+            return passages[:limit]
+
+        tenant_id = curated.member.tenant_id
+        return [each.id for each in await curated.matching.before(tenant_id, question, limit, search())]
+
+    faq = await curated.add("How long is annual leave?")
+    assert await found("how long is annual leave", 2) == [faq.id, passages[0].id]
+    assert await found("how long is annual leave", 1) == [faq.id]
+    assert await found("who pays", 2) == [passage.id for passage in passages]
 
 
 async def test_each_phrasing_counts_and_a_question_goes_before_anothers_phrasing(curated: Curated) -> None:

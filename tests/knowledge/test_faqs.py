@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import grpc
 import pytest
@@ -19,6 +19,7 @@ from parley.knowledge.v1.faq_service_pb2 import (
     ListFaqsRequest,
     UpdateFaqRequest,
 )
+from parley.knowledge.v1.knowledge_events_pb2 import FaqChanged
 from services.knowledge.faqs.learning import learn
 from services.shared.errors import Forbidden, Invalid, NotFound, Reason
 from services.shared.postgres.database import Database
@@ -175,6 +176,23 @@ async def test_only_what_is_named_changes(replica: Replica) -> None:
         request = UpdateFaqRequest(faq=Faq(id=faq.id), update_mask=FieldMask(paths=[path]))
         refusal = await refusal_of(replica.faqs.UpdateFaq(request, **replica.me()))
         assert (type(refusal), [*refusal.violations]) == (Invalid, [f"faq.{path}"])
+
+
+async def test_each_change_is_told_and_nothing_else(replica: Replica, database: Database) -> None:
+    faq = await replica.create(PARKING)
+    await updated(replica, faq, answer="An answer.")  # as it was
+    await updated(replica, faq, answer="Another answer.")
+    await deleted(replica, faq)
+    connection = await database.connect()
+    told = await connection.fetch(
+        "SELECT event_type, tenant_id, payload FROM outbox WHERE aggregate_id = $1 ORDER BY position", UUID(faq.id)
+    )
+    await connection.close()
+    names = [event["event_type"].rpartition(".")[2] for event in told]
+    assert names == ["FaqChanged", "FaqChanged", "FaqDeleted"]
+    for event in told:
+        fact = FaqChanged.FromString(event["payload"])  # both say the same of it
+        assert (fact.tenant_id, fact.user_id, fact.faq_id) == (str(replica.tenant), str(replica.user), faq.id)
 
 
 async def test_the_list_is_paged_newest_first(replica: Replica) -> None:
