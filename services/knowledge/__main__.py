@@ -6,11 +6,17 @@ from pathlib import Path
 
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"  # read at gRPC's import; the only children we start exec at once
 
+from parley.knowledge.v1.faq_service_pb2_grpc import add_FaqServiceServicer_to_server
 from parley.knowledge.v1.index_service_pb2_grpc import add_IndexServiceServicer_to_server
 from parley.knowledge.v1.knowledge_service_pb2_grpc import add_KnowledgeServiceServicer_to_server
 from services.knowledge.embedding import EmbeddingModel
 from services.knowledge.extraction import ExtractionProcess
-from services.knowledge.handlers import RULES, DocumentEvents, KnowledgeService
+from services.knowledge.faqs.faq import Curation
+from services.knowledge.faqs.learning import keep_learning
+from services.knowledge.faqs.matching import Matching
+from services.knowledge.faqs.phrasings import PhrasingTable
+from services.knowledge.faqs.store import StoredFaqs
+from services.knowledge.handlers import RULES, DocumentEvents, FaqService, KnowledgeService
 from services.knowledge.index import PassageIndexes
 from services.knowledge.indexes.copying import Copying
 from services.knowledge.indexes.handlers import IndexService
@@ -63,6 +69,7 @@ def wire() -> Service:
 
     quota = Quota(settings.quota_documents, settings.quota_bytes)
     documents, uploads = StoredDocuments(database), StoredUploads(database, quota)
+    faqs = StoredFaqs(database, settings.embedding_model, settings.quota_faqs)
     placing, copying = Placing(documents, indexes), Copying(record)
     extraction = _extraction(settings)
     indexer = Indexing(documents, originals, extraction, indexes, placing, copying)
@@ -77,27 +84,31 @@ def wire() -> Service:
     places = Consumer(bus, "knowledge-placing", events.place, events.place)
     search, watch = Search(indexes, Vocabulary(documents), documents), Watch(documents, listener)
     operating = IndexService(Rebuilding(record, embedding, listener), reconcile)
-    handler = KnowledgeService(documents, Reception(uploads, originals), search, watch)
+    curated = Matching(faqs, embedding, PhrasingTable())
+    handler = KnowledgeService(documents, Reception(uploads, originals), search, watch, curated)
     return Service(
         name="knowledge",
         settings=settings,
         register=[
             partial(add_KnowledgeServiceServicer_to_server, handler),
+            partial(add_FaqServiceServicer_to_server, FaqService(faqs, Curation(faqs, embedding))),
             partial(add_IndexServiceServicer_to_server, operating),
         ],
-        proto_services=["parley.knowledge.v1.KnowledgeService", "parley.knowledge.v1.IndexService"],
+        proto_services=[f"parley.knowledge.v1.{name}" for name in ("KnowledgeService", "FaqService", "IndexService")],
         rules=RULES,
         resources=[
             *(database, listener.running(), bus.running(), relay.running()),
             *(stores, embedding, background(indexes.follow), background(rebuild.run), background(stores.keep_warm)),
             *(indexing.running(), removal.running(), places.running()),
             *(background(partial(sweep, uploads, originals)), background(reconcile.run)),
+            background(partial(keep_learning, faqs, embedding)),
         ],
         checks=[
             Check("PostgreSQL", database.probe, POSTGRES_ADVICE),
             Check("NATS", bus.probe, NATS_ADVICE, needed=False),
             Check("Milvus", answers, "Start Milvus and check PARLEY_MILVUS_URL."),
             Check("S3", originals.probe, "Start the S3 store, create the bucket, check PARLEY_S3_* and the key files."),
+            Check("libseccomp", extraction.probe, "Install libseccomp (Debian: apt install libseccomp2)."),
             Check("Triton", embedding.probe, "Start Triton and check PARLEY_TRITON_ADDRESS.", needed=False),
         ],
     )

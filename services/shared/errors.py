@@ -74,6 +74,11 @@ class Reason(StrEnum):
     EMBEDDING_MODEL_UNKNOWN = auto()
     REBUILD_CANCELLED = auto()
 
+    FAQ_NOT_FOUND = auto()
+    FAQ_DUPLICATE = auto()
+    FAQS_FULL = auto()
+    FAQ_NOT_YOURS = auto()
+
 
 class Refusal(Exception):
     """An expected "no". `message` tells a person what to do; facts are small values, safe to show to the caller."""

@@ -187,8 +187,8 @@ class KnowledgeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Search(self, request, context):
-        """The passages of the documents that the caller sees that fit a text best, best first. Filters that no document passes
-        find nothing.
+        """The passages of the documents that the caller sees that fit a text best, best first. A FAQ that answers the text
+        goes before them, unless the search is narrowed. Filters that no document passes find nothing.
         Refusals: SEARCH_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -776,8 +776,8 @@ export const KnowledgeService: GenService<{
     output: typeof WatchDocumentResponseSchema;
   },
   /**
-   * The passages of the documents that the caller sees that fit a text best, best first. Filters that no document passes
-   * find nothing.
+   * The passages of the documents that the caller sees that fit a text best, best first. A FAQ that answers the text
+   * goes before them, unless the search is narrowed. Filters that no document passes find nothing.
    * Refusals: SEARCH_UNAVAILABLE.
    *
    * @generated from rpc parley.knowledge.v1.KnowledgeService.Search
