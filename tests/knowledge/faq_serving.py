@@ -24,6 +24,7 @@ from services.knowledge.watch import Watch
 from services.shared.postgres.database import Database
 from tests.conftest import ServeLocally, Signer
 from tests.knowledge.fakes import FakeChanges, FakeEmbedding, FakeIndex, FakeOriginals, FakeRecord
+from tests.knowledge.index_fakes import indexes_of
 
 LIMIT = 10
 MODEL = "embedding"
@@ -72,7 +73,10 @@ async def a_replica(
     """Stopped by `stack`."""
     record, embedding = FakeRecord(FakeChanges()), FakeEmbedding()
     store = StoredFaqs(database, MODEL, LIMIT)
-    search, watch = Search(embedding, FakeIndex(), Vocabulary(record), record), Watch(record, FakeChanges())
+    search, watch = (
+        Search(indexes_of(record, embedding, FakeIndex()), Vocabulary(record), record),
+        Watch(record, FakeChanges()),
+    )
     curated = Matching(store, embedding, PhrasingTable())
     documents = KnowledgeService(record, Reception(record, FakeOriginals()), search, watch, curated)
     channel = await stack.enter_async_context(

@@ -80,6 +80,12 @@ async def test_a_close_question_finds_it_first_and_says_what_it_is(replica: Repl
     assert await replica.search("Who pays for lunch?") == []
 
 
+async def test_a_narrowed_search_gets_none(replica: Replica) -> None:
+    await replica.create(PARKING)
+    assert len(await replica.search(PARKING)) == 1
+    assert await replica.search(PARKING, collections=["", "plans"]) == []
+
+
 async def test_what_one_replica_took_the_other_finds_at_once(replicas: tuple[Replica, Replica]) -> None:
     one, other = replicas
     assert await other.found(PARKING) == ""
