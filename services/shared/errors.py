@@ -70,6 +70,17 @@ class Reason(StrEnum):
     DOCUMENT_DUPLICATE = auto()
     KNOWLEDGE_FULL = auto()
 
+    CRAWL_NOT_FOUND = auto()
+    CRAWL_RUNNING = auto()
+    CRAWL_NOT_YOURS = auto()
+    TOO_MANY_CRAWLS = auto()
+    URL_INVALID = auto()
+    ADDRESS_NOT_ALLOWED = auto()
+    ROBOTS_DISALLOWED = auto()
+    PAGE_NOT_REACHABLE = auto()
+    PAGE_TOO_LARGE = auto()
+    PAGE_NOT_INDEXABLE = auto()
+
 
 class Refusal(Exception):
     """An expected "no". `message` tells a person what to do; facts are small values, safe to show to the caller."""

@@ -66,3 +66,15 @@ class DocumentUpdated(_message.Message):
     user_id: str
     document_id: str
     def __init__(self, tenant_id: _Optional[str] = ..., user_id: _Optional[str] = ..., document_id: _Optional[str] = ...) -> None: ...
+
+class CrawlRequested(_message.Message):
+    __slots__ = ("tenant_id", "user_id", "crawl_id", "slice")
+    TENANT_ID_FIELD_NUMBER: _ClassVar[int]
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    CRAWL_ID_FIELD_NUMBER: _ClassVar[int]
+    SLICE_FIELD_NUMBER: _ClassVar[int]
+    tenant_id: str
+    user_id: str
+    crawl_id: str
+    slice: int
+    def __init__(self, tenant_id: _Optional[str] = ..., user_id: _Optional[str] = ..., crawl_id: _Optional[str] = ..., slice: _Optional[int] = ...) -> None: ...
