@@ -139,7 +139,7 @@ class StoredUploads:
             document_id=str(document_id),
             filename=file.filename,
         )
-        values = (*_announced(member, document_id, file), *self._limits, event.SerializeToString())
+        values = (*_announced(member, document_id, file), *self._limits, event.SerializeToString(), file.source_url)
         if (row := await self._second_sees_first("add_document", *values)) is None:
             return Full(self._quota)
         return _document(row) if row["is_first"] else Duplicate(row["id"])
@@ -203,6 +203,7 @@ def _file(row: asyncpg.Record) -> File:
         collection=row["collection"],
         visibility=Visibility(row["visibility"]),
         allow_duplicate=row.get("allow_duplicate", False),
+        source_url=row.get("source_url", ""),
     )
 
 
