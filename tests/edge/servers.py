@@ -15,7 +15,7 @@ from parley.auth.v1 import (
     user_service_pb2_grpc,
 )
 from parley.chat.v1 import chat_service_pb2, chat_service_pb2_grpc, turn_pb2
-from parley.knowledge.v1 import knowledge_service_pb2, knowledge_service_pb2_grpc
+from parley.knowledge.v1 import crawl_service_pb2_grpc, knowledge_service_pb2, knowledge_service_pb2_grpc
 from parley.notification.v1 import notification_pb2, notification_service_pb2, notification_service_pb2_grpc
 from parley.session.v1 import (
     session_pb2,
@@ -194,6 +194,9 @@ HANDLERS: Mapping[str, Mapping[str, Callable[[Seen], Register]]] = {
     "knowledge": {
         "parley.knowledge.v1.KnowledgeService": lambda seen: partial(
             knowledge_service_pb2_grpc.add_KnowledgeServiceServicer_to_server, Knowledge(seen)
+        ),
+        "parley.knowledge.v1.CrawlService": lambda seen: partial(
+            crawl_service_pb2_grpc.add_CrawlServiceServicer_to_server, crawl_service_pb2_grpc.CrawlServiceServicer()
         ),
     },
     "notification": {
