@@ -70,7 +70,7 @@ HOSTILE = [
     ("file:///etc/passwd", "URL_INVALID"),
     ("gopher://127.0.0.1:6379/_INFO", "URL_INVALID"),
     ("http://", "URL_INVALID"),
-    ("http://\x00/", "URL_INVALID"),
+    ("http://\x00/", "INVALID_FIELD"),
     ("http://[", "URL_INVALID"),
     ("http://\u202eexample.com/", "URL_INVALID"),
     ("x" * 2048, "URL_INVALID"),
@@ -178,10 +178,10 @@ async def test_a_watch_ends_with_the_crawl(crawler: Crawler, site: Site) -> None
     site.page("/a", "Page a.")
     crawl = await crawler.create(site.origin)
     watch = crawler.stub.WatchCrawl(WatchCrawlRequest(crawl_id=crawl.id), **crawler.me())
-    first = await watch.read()
-    assert first.crawl.state == crawl_pb2.CRAWL_STATE_QUEUED
+    seen = aiter(watch)
+    assert (await anext(seen)).crawl.state == crawl_pb2.CRAWL_STATE_QUEUED
     await crawler.work(crawl.id)
-    states = [answer.crawl.state async for answer in watch]
+    states = [answer.crawl.state async for answer in seen]
     assert states[-1] == crawl_pb2.CRAWL_STATE_DONE
     ended = crawler.stub.WatchCrawl(WatchCrawlRequest(crawl_id=crawl.id), **crawler.me())
     assert len([answer async for answer in ended]) == 1

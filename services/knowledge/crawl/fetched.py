@@ -1,6 +1,6 @@
 """What comes from a site: an answer to a request for a page, and what stands in it for a crawl."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -26,11 +26,12 @@ class Fetched:
     """What a server answered. Only an answer of 200 has content."""
 
     status: int
-    headers: Mapping[str, str]
+    validators: Validators
     redirect: str | None
+    robots: Sequence[str]
+    """The values of X-Robots-Tag."""
     content: IO[bytes]
     size_bytes: int
-    sha256: str
 
 
 class Web(Protocol):

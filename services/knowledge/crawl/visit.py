@@ -146,7 +146,7 @@ class Visits:
             return Outcome(PageState.SKIPPED, message="It is no sitemap.", size_bytes=fetched.size_bytes)
         if links.canonical and (elsewhere := await self._canonical(run, page, links.canonical, fetched)):
             return elsewhere
-        asked = links.directives | directives([fetched.headers.get("x-robots-tag", "")])
+        asked = links.directives | directives(fetched.robots)
         if page.depth < run.crawl.wish.limits.depth and not asked.nofollow:
             await self._pages.add_pages(run.crawl, links.pages, Kind.PAGE, page.depth + 1, 0)
         if asked.noindex:
@@ -195,20 +195,19 @@ class Visits:
         return Outcome(PageState.SKIPPED, message=f"The same page as {canonical}", size_bytes=fetched.size_bytes)
 
     async def _received(self, run: Run, page: Page, known: Validators, fetched: Fetched, title: str) -> Outcome:
-        crawl, headers, size_bytes = run.crawl, fetched.headers, fetched.size_bytes
-        validators = Validators(headers.get("etag", ""), headers.get("last-modified", ""), fetched.sha256)
+        crawl, validators, size_bytes = run.crawl, fetched.validators, fetched.size_bytes
         unchanged = Outcome(
             PageState.UNCHANGED, validators=validators, size_bytes=size_bytes, keeps_document=True
         )  # fmt: skip
         if size_bytes == 0:
             return Outcome(PageState.FAILED, Reason.DOCUMENT_EMPTY, "The page is empty.")
-        if known.sha256 == fetched.sha256:
+        if known.sha256 == validators.sha256:
             return unchanged
         file = File(
-            request_id=uuid5(crawl.id, f"{page.url} {fetched.sha256}"),
+            request_id=uuid5(crawl.id, f"{page.url} {validators.sha256}"),
             filename=_filename(page.url, title),
             size_bytes=size_bytes,
-            sha256=fetched.sha256,
+            sha256=validators.sha256,
             collection=crawl.wish.collection,
             visibility=crawl.wish.visibility,
             source_url=str(page.url),

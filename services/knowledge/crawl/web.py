@@ -34,7 +34,8 @@ class GuardedWeb:
             headers["If-None-Match"] = known.etag
         if known.last_modified:
             headers["If-Modified-Since"] = known.last_modified
-        with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES) as content:
+        # Unbuffered: the process that reads its links moves the file's place.
+        with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES, buffering=0) as content:
             digest, size_bytes = hashlib.sha256(), 0
             try:
                 asked = self._outbound.request("GET", url, headers, within_s=within_s, redirects=redirects)
@@ -51,19 +52,21 @@ class GuardedWeb:
             except TooLarge as error:
                 message = f"It is larger than the {_shown(most_bytes)} that may be fetched of it."
                 raise NotFetched(Reason.PAGE_TOO_LARGE, message) from error
-            # To a file, for the process that reads its links.
             content.rollover()
-            yield Fetched(answer.status, _kept(answer), answer.redirect, content, size_bytes, digest.hexdigest())
+            yield Fetched(
+                status=answer.status,
+                validators=Validators(_valid(answer, "etag"), _valid(answer, "last-modified"), digest.hexdigest()),
+                redirect=answer.redirect,
+                robots=answer.values("x-robots-tag"),
+                content=content,
+                size_bytes=size_bytes,
+            )
 
 
-def _kept(answer: Answer) -> dict[str, str]:
-    """The headers; validators only such as can be sent back."""
-    headers = dict(answer.headers)
-    for name in ("etag", "last-modified"):
-        value = headers.get(name, "")
-        if len(value) > _MOST_VALIDATOR_CHARACTERS or not (value.isascii() and value.isprintable()):
-            del headers[name]
-    return headers
+def _valid(answer: Answer, name: str) -> str:
+    """A validator such as can be sent back, else nothing."""
+    value = ", ".join(answer.values(name))
+    return value if len(value) <= _MOST_VALIDATOR_CHARACTERS and value.isascii() and value.isprintable() else ""
 
 
 def _shown(size_bytes: int) -> str:

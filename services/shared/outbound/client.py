@@ -41,28 +41,29 @@ class Answer:
     def __init__(self, url: Url, response: httpcore.Response) -> None:
         self.url = url
         self.status: int = response.status
-        self.headers: dict[str, str] = {}
-        for name, value in response.headers:  # of several of one name, all
-            key, text = name.decode("latin-1").lower(), value.decode("latin-1")
-            self.headers[key] = f"{self.headers[key]}, {text}" if key in self.headers else text
+        self._headers = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in response.headers]
         self._response = response
+
+    def values(self, header: str) -> list[str]:
+        """Of each header of this name, which is in lower case."""
+        return [value for name, value in self._headers if name == header]
 
     @property
     def redirect(self) -> str | None:
         """Where it sends the client instead, as it says it."""
-        return self.headers.get("location") if self.status in _REDIRECTS else None
+        return next(iter(self.values("location")), None) if self.status in _REDIRECTS else None
 
     async def body(self, most_bytes: int) -> AsyncIterator[bytes]:
         """The content, unpacked. Raises TooLarge, Unreachable."""
-        packed = self.headers.get("content-encoding", "identity").strip().lower()
-        if packed not in ("identity", "", "gzip", "x-gzip", "deflate"):
+        packed = ", ".join(self.values("content-encoding")).strip().lower()
+        if packed not in ("", "identity", "gzip", "x-gzip", "deflate"):
             raise Unreachable("The server packs its answer in a way that was not asked for.")
-        length = self.headers.get("content-length", "")
+        length = next(iter(self.values("content-length")), "")
         if length.isdecimal() and len(length) < 20 and int(length) > most_bytes:
             raise TooLarge
         pieces = self._response.aiter_stream()
         size_bytes = 0
-        async for piece in pieces if packed in ("identity", "") else _unpacked(pieces):
+        async for piece in pieces if packed in ("", "identity") else _unpacked(pieces):
             size_bytes += len(piece)
             if size_bytes > most_bytes:
                 raise TooLarge
