@@ -13,7 +13,7 @@ from services.shared.serving.settings import SettingsError
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-PORTS = (80, 443)
+PORTS: tuple[int, ...] = (80, 443)
 _REFUSED_V4 = tuple(
     ipaddress.IPv4Network(network)
     for network in (

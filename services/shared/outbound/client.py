@@ -124,7 +124,7 @@ class Outbound:
     ) -> AsyncIterator[Answer]:
         self._addresses.check(url)
         target = httpcore.URL(scheme=url.scheme, host=url.host, port=url.port, target=url.target)
-        sent = {"Host": url.authority, "Accept-Encoding": "gzip, deflate", **headers}
+        sent = [("Host", url.authority), ("Accept-Encoding", "gzip, deflate"), *headers.items()]
         timeout = {"connect": _CONNECT_S, "pool": _CONNECT_S}
         try:
             async with self._pool.stream(
