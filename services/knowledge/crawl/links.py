@@ -1,8 +1,8 @@
 """Reads what a crawl follows in one page or sitemap:
 `python -m services.knowledge.crawl.links MEMORY_BYTES CPU_S WALL_S URL SITES MOST_LINKS < CONTENT`.
 
-It runs in a process of its own, within limits that it sets itself before it reads the first byte, and writes one line
-of JSON (reading.py knows it). What is neither HTML nor a sitemap has no links.
+It runs in a process of its own, which limits itself and gives up what it does not need before it reads the first byte,
+and writes one line of JSON (reading.py knows it). What is neither HTML nor a sitemap has no links.
 """
 
 import json
@@ -15,6 +15,7 @@ from io import BytesIO
 from lxml import etree, html
 
 from services.knowledge.child import OUT_OF_MEMORY, limit
+from services.knowledge.extract import sandbox
 from services.knowledge.extract.charset import decode
 from services.knowledge.extract.html import looks_like
 from services.shared.errors import Invalid
@@ -133,6 +134,7 @@ def _words(value: str | None) -> list[str]:
 
 def _main(memory_bytes: int, cpu_s: int, wall_s: float, url: str, sites: str, most: int) -> None:
     limit(memory_bytes, cpu_s, wall_s, _MAX_OUTPUT_BYTES)
+    sandbox.confine(may_start_processes=False)
     print(json.dumps(read(sys.stdin.buffer.read(), parse(url), sites.split(), most)))
 
 
