@@ -1,11 +1,11 @@
-"""A process of its own for what a hostile file may break: how it is started, and how it limits itself.
+"""A process of its own for what a hostile file may break.
 
 The child gets its input and output as files, no variable of our environment but PATH, and an empty folder to stand in.
+It limits itself (extract/limits.py) and gives up what it does not need (extract/sandbox.py).
 """
 
 import asyncio
 import os
-import resource
 import signal
 import tempfile
 from collections.abc import Sequence
@@ -14,8 +14,6 @@ from typing import IO
 
 LIMIT_SIGNALS = frozenset({signal.SIGXCPU, signal.SIGKILL, signal.SIGALRM, signal.SIGXFSZ})
 """By these a process ends that went beyond a limit."""
-OUT_OF_MEMORY = 3
-"""The status with which a child says so."""
 _IMPORT_ROOT = Path(__file__).parents[2]
 
 
@@ -40,15 +38,3 @@ async def run(command: Sequence[str], wall_s: float, stdin: IO[bytes], stdout: I
             if child.returncode is None:
                 child.kill()
                 await child.wait()
-
-
-def limit(memory_bytes: int, cpu_s: int, wall_s: float, output_bytes: int) -> None:
-    """Limit this process, before it reads the first byte."""
-    for what, most in (
-        (resource.RLIMIT_AS, memory_bytes),
-        (resource.RLIMIT_CPU, cpu_s),
-        (resource.RLIMIT_FSIZE, output_bytes),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        resource.setrlimit(what, (most, most))
-    signal.setitimer(signal.ITIMER_REAL, wall_s)  # should the service die, this still ends

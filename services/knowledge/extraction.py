@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from typing import IO
 
 from services.knowledge import child
+from services.knowledge.extract.limits import OUT_OF_MEMORY
 from services.knowledge.extract.sandbox import libseccomp
 from services.knowledge.indexing import Extracted, Unreadable
 from services.knowledge.passages import Passage
@@ -60,7 +61,7 @@ def _extracted(status: int, lines: IO[bytes], log: IO[bytes]) -> Extracted:
     if said := log.read(_LOGGED_BYTES).decode(errors="replace"):
         _log.warning("reading a file went wrong", extra={"facts": {"status": status, "said": said}})
     if (
-        status == child.OUT_OF_MEMORY
+        status == OUT_OF_MEMORY
         or -status in child.LIMIT_SIGNALS
         or (-status == signal.SIGABRT and _RUST_MEMORY in said)
     ):

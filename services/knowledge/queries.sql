@@ -294,7 +294,7 @@ WITH busy AS (
     DELETE FROM crawl_pages USING started WHERE crawl_pages.tenant_id = $1 AND crawl_id = started.id AND is_gone
     AND kind <> 'start'
 ), waiting AS (
-    UPDATE crawl_pages SET state = 'waiting', reason = NULL, message = '' FROM started
+    UPDATE crawl_pages SET state = 'waiting', tries = 0, reason = NULL, message = '' FROM started
     WHERE crawl_pages.tenant_id = $1 AND crawl_id = started.id AND NOT (is_gone AND kind <> 'start')
 ), event AS (
     INSERT INTO outbox (event_type, tenant_id, aggregate_id, payload)
@@ -344,7 +344,7 @@ WHERE tenant_id = $1 AND id = $2 AND slice = $3 AND state IN ('queued', 'running
 SELECT crawl_pages.* FROM crawl_pages JOIN crawls ON crawls.id = crawl_id
 WHERE crawls.tenant_id = $1 AND crawl_id = $2 AND slice = $3 AND crawls.state = 'running'
 AND crawl_pages.state = 'waiting'
-ORDER BY depth, position LIMIT $4;
+ORDER BY tries, depth, position LIMIT $4;
 
 -- name: next_slice
 WITH next AS (
@@ -381,8 +381,10 @@ UPDATE crawls SET sites = array_append(sites, $3)
 WHERE tenant_id = $1 AND id = $2 AND NOT $3 = ANY (sites);
 
 -- name: finish_crawl_page
+-- What may be another time otherwise ($14) is asked three times, later than all that was asked less often.
 WITH finished AS (
-    UPDATE crawl_pages SET state = $4, reason = $5, message = $6, is_gone = $7, next_document_id = $8,
+    UPDATE crawl_pages SET state = CASE WHEN $14 AND tries < 2 THEN 'waiting' ELSE $4 END, tries = tries + 1,
+        reason = $5, message = $6, is_gone = $7, next_document_id = $8,
         document_id = CASE WHEN $9 THEN document_id END,
         etag = CASE WHEN $4 = 'failed' AND $9 THEN etag ELSE $10 END,
         last_modified = CASE WHEN $4 = 'failed' AND $9 THEN last_modified ELSE $11 END,
@@ -395,11 +397,14 @@ WITH finished AS (
 SELECT pg_notify('knowledge', crawl_id::text) FROM finished;
 
 -- name: end_crawl
--- A crawl of which nothing could be read failed, for the reason of its first page that did.
+-- A crawl of which nothing could be read failed, for the reason that its first page has.
 WITH broken AS (
     SELECT reason, message FROM crawl_pages
-    WHERE tenant_id = $1 AND crawl_id = $2 AND state = 'failed'
-    AND NOT EXISTS (SELECT FROM crawl_pages WHERE crawl_id = $2 AND state IN ('indexing', 'indexed', 'unchanged'))
+    WHERE tenant_id = $1 AND crawl_id = $2 AND reason IS NOT NULL
+    AND NOT EXISTS (
+        SELECT FROM crawl_pages
+        WHERE crawl_id = $2 AND (state IN ('indexing', 'indexed', 'unchanged') OR reason = 'DOCUMENT_DUPLICATE')
+    )
     ORDER BY position LIMIT 1
 ), cause AS (
     SELECT coalesce($5, (SELECT reason FROM broken)) AS reason,

@@ -63,7 +63,7 @@ async def crawl(edge: Edge, url: str, place: Place, reach: Reach) -> int:
     console.print(f"{ended.url}: {_summary(ended)}", highlight=False, markup=False, soft_wrap=True)
     for page in failed:
         _complain(f"{page.url}: {page.message} ({page.reason.name})")
-    if ended.failure:
+    if ended.failure and not failed:
         _complain(f"{ended.url}: {ended.failure.message} ({ended.failure.reason.name})")
     return 1 if failed or ended.failure else 0
 

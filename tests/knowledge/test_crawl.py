@@ -226,9 +226,33 @@ async def test_bad_pages_are_told_and_end_nothing(crawler: Crawler, site: Site) 
     assert all(messages[path] for path in bad if path != "/deep")
 
 
+async def test_a_page_that_is_away_for_a_moment_is_asked_again(crawler: Crawler, site: Site) -> None:
+    async def busy(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 503 Busy\r\nRetry-After: 0\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        site.page("/busy", "Back again.")
+
+    site.page("/", "Home.", "/busy", "/broken", "/a")
+    site.page("/a", "Page a.")
+    site.pages |= {"/busy": busy, "/broken": Answer("Oops.", 500)}
+    crawl = await crawler.crawled(site.origin)
+    assert await crawler.names() == ["/", "/a", "/busy"]
+    assert (await crawler.pages(crawl))["/broken"] == ("FAILED", "PAGE_NOT_REACHABLE")
+    assert "/a" in site.paths[3:5]  # not after the others' last try
+    assert (site.paths.count("/busy"), site.paths.count("/broken")) == (2, 3)
+
+
+async def test_a_crawl_of_which_nothing_can_be_read_says_why(crawler: Crawler, site: Site) -> None:
+    site.pages["/robots.txt"] = Answer("User-agent: *\nDisallow: /\n")
+    crawl = await crawler.crawled(site.origin)
+    assert (crawl.state, crawl.failure.reason) == (FAILED, 116)  # ROBOTS_DISALLOWED
+    assert site.paths == []
+
+
 async def test_the_same_content_is_one_document(crawler: Crawler, site: Site) -> None:
     site.page("/", "Home.", "/index.html")
     site.pages["/index.html"] = site.pages["/"]
     crawl = await crawler.crawled(site.origin)
     assert sorted((await crawler.pages(crawl)).values()) == [("INDEXED", ""), ("SKIPPED", "DOCUMENT_DUPLICATE")]
     assert len(await crawler.all_documents()) == 1
+    again = await crawler.crawled(site.origin, limits={"max_depth": 0})  # all of it is there already
+    assert (again.state, again.counts.skipped) == (DONE, 1)

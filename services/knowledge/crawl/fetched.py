@@ -32,6 +32,8 @@ class Fetched:
     """The values of X-Robots-Tag."""
     content: IO[bytes]
     size_bytes: int
+    retry_after_s: float = 0.0
+    """How long the server asks to be left alone."""
 
 
 class Web(Protocol):

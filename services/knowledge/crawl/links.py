@@ -14,10 +14,10 @@ from io import BytesIO
 
 from lxml import etree, html
 
-from services.knowledge.child import OUT_OF_MEMORY, limit
 from services.knowledge.extract import sandbox
 from services.knowledge.extract.charset import decode
 from services.knowledge.extract.html import looks_like
+from services.knowledge.extract.limits import OUT_OF_MEMORY, limit
 from services.shared.errors import Invalid
 from services.shared.outbound.url import Url, join, parse
 

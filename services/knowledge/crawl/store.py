@@ -118,6 +118,7 @@ class StoredCrawls:
         values = (
             *(outcome.state, outcome.reason, outcome.message, outcome.is_gone, outcome.next_document_id),
             *(outcome.keeps_document, valid.etag, valid.last_modified, valid.sha256, outcome.size_bytes),
+            outcome.may_pass,
         )
         row = await self._database.one("finish_crawl_page", crawl.tenant_id, crawl.id, page.position, *values)
         return row is not None

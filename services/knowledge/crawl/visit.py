@@ -9,7 +9,7 @@ import asyncio
 import unicodedata
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import IO, Protocol
 from urllib.parse import unquote
 from uuid import UUID, uuid5
@@ -25,7 +25,7 @@ from services.shared.outbound.url import Url, join
 
 PAGE_WITHIN_S = 30.0
 _MOST_HOPS = 5
-_GONE = (404, 410)
+_GONE, _BUSY = (404, 410), (429, 503)
 _CHUNK_BYTES = 256 * 1024
 _NAME_CHARACTERS = 200
 
@@ -53,6 +53,8 @@ class Outcome:
     keeps_document: bool = False
     """Whether the document of an earlier visit still stands for the page."""
     is_gone: bool = False
+    may_pass: bool = False
+    """Whether the page is worth another try."""
 
 
 class Pages(Protocol):
@@ -67,7 +69,8 @@ class Pages(Protocol):
         """Let the crawl read this site, too."""
 
     async def finish_page(self, crawl: Crawl, page: Page, outcome: Outcome) -> bool:
-        """Write how the visit of a waiting page ended; False if it waits no more."""
+        """Write how the visit of a waiting page ended; False if it waits no more. One that may pass waits on, unless it
+        was tried often enough."""
 
 
 class Settle(Protocol):
@@ -119,7 +122,10 @@ class Visits:
                     get = self._web.get(page.url, known, most_bytes, min(PAGE_WITHIN_S, run.within_s))
                     fetched = await opened.enter_async_context(get)
             except NotFetched as error:
-                return await self._finish(run, page, _failed(error))
+                may_pass = error.failure.reason is Reason.PAGE_NOT_REACHABLE
+                return await self._finish(run, page, replace(_failed(error), may_pass=may_pass))
+            if fetched.status in _BUSY:
+                self._pace.hold(page.url.authority, fetched.retry_after_s)
             run.left_bytes -= fetched.size_bytes
             links = await self._read_links(run, page, fetched)
             async with run.decides:
@@ -269,7 +275,8 @@ def _refused(status: int) -> Outcome:
         403: "The site does not let it be read (403).",
         429: "The site says that it is asked too often (429).",
     }.get(status, f"The server answered {status} instead of the page.")
-    return Outcome(PageState.FAILED, Reason.PAGE_NOT_REACHABLE, message, keeps_document=True)
+    may_pass = status in _BUSY or status >= 500
+    return Outcome(PageState.FAILED, Reason.PAGE_NOT_REACHABLE, message, keeps_document=True, may_pass=may_pass)
 
 
 def _filename(url: Url, title: str) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from services.knowledge.crawl.crawl import Validators
@@ -60,6 +60,7 @@ class GuardedWeb:
                 robots=answer.values("x-robots-tag"),
                 content=content,
                 size_bytes=size_bytes,
+                retry_after_s=_seconds(answer.values("retry-after")),
             )
 
 
@@ -67,6 +68,11 @@ def _valid(answer: Answer, name: str) -> str:
     """A validator such as can be sent back, else nothing."""
     value = ", ".join(answer.values(name))
     return value if len(value) <= _MOST_VALIDATOR_CHARACTERS and value.isascii() and value.isprintable() else ""
+
+
+def _seconds(values: Sequence[str]) -> float:
+    """Of Retry-After in its usual form; a date is not worth reading."""
+    return float(values[0]) if values and values[0].isascii() and values[0].isdecimal() else 0.0
 
 
 def _shown(size_bytes: int) -> str:

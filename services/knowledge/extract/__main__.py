@@ -12,9 +12,9 @@ import sys
 import traceback
 from collections.abc import Iterable, Iterator
 
-from services.knowledge.child import OUT_OF_MEMORY, limit
 from services.knowledge.extract import sandbox, tesseract
 from services.knowledge.extract.content import read
+from services.knowledge.extract.limits import OUT_OF_MEMORY, limit
 from services.knowledge.indexing import Unreadable
 from services.knowledge.passages import Block, Passage, cut
 from services.shared.errors import Reason

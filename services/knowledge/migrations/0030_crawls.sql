@@ -38,6 +38,7 @@ CREATE TABLE crawl_pages (
     hops integer NOT NULL,
     state text NOT NULL DEFAULT 'waiting'
         CHECK (state IN ('waiting', 'indexing', 'indexed', 'unchanged', 'skipped', 'failed')),
+    tries integer NOT NULL DEFAULT 0,
     reason text,
     message text NOT NULL DEFAULT '',
     is_gone boolean NOT NULL DEFAULT false,
@@ -50,6 +51,6 @@ CREATE TABLE crawl_pages (
     PRIMARY KEY (crawl_id, position),
     UNIQUE (crawl_id, url)
 );
-CREATE INDEX crawl_pages_by_state ON crawl_pages (crawl_id, state, depth, position);
+CREATE INDEX crawl_pages_by_state ON crawl_pages (crawl_id, state, tries, depth, position);
 CREATE INDEX crawl_pages_by_document ON crawl_pages (document_id) WHERE document_id IS NOT NULL;
 CREATE INDEX crawl_pages_by_next_document ON crawl_pages (next_document_id) WHERE next_document_id IS NOT NULL;
