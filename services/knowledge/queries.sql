@@ -279,12 +279,14 @@ SELECT crawls.*, counts.* FROM (
 ORDER BY create_time DESC, id DESC;
 
 -- name: start_crawl_again
--- Pages that were gone are forgotten: they would take the places of others.
+-- Pages that were gone are forgotten: they would take the places of others. Beyond a smaller limit of pages than before
+-- what is known stays as it is.
 WITH busy AS (
     SELECT count(*) >= $5::bigint AS refused FROM crawls WHERE tenant_id = $1 AND state IN ('queued', 'running')
 ), started AS (
     UPDATE crawls SET state = 'queued', slice = slice + 1, bytes = 0, limit_reached = '', failure_reason = NULL,
-        failure_message = NULL, start_time = NULL, end_time = NULL
+        failure_message = NULL, start_time = NULL, end_time = NULL, max_depth = $7, max_pages = $8, max_bytes = $9,
+        max_seconds = $10
     FROM busy
     WHERE tenant_id = $1 AND (visibility = 'organisation' OR user_id = $2) AND id = $3 AND slice = $4
     AND state IN ('done', 'stopped', 'failed') AND NOT refused
@@ -295,7 +297,10 @@ WITH busy AS (
     AND kind <> 'start'
 ), waiting AS (
     UPDATE crawl_pages SET state = 'waiting', tries = 0, reason = NULL, message = '' FROM started
-    WHERE crawl_pages.tenant_id = $1 AND crawl_id = started.id AND NOT (is_gone AND kind <> 'start')
+    WHERE crawl_pages.tenant_id = $1 AND crawl_id = started.id AND position IN (
+        SELECT position FROM crawl_pages WHERE crawl_id = $3 AND NOT (is_gone AND kind <> 'start') AND depth <= $7
+        ORDER BY depth, position LIMIT $8
+    )
 ), event AS (
     INSERT INTO outbox (event_type, tenant_id, aggregate_id, payload)
     SELECT 'parley.knowledge.v1.CrawlRequested', tenant_id, id, $6 FROM started

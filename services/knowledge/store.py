@@ -85,13 +85,15 @@ class StoredDocuments:
         return await self._changed("add_passages", document, rows)
 
     async def complete(self, document: Document, passage_count: int) -> bool:
-        event = DocumentIndexed(**_ids(document), filename=document.file.filename, passages=passage_count)
+        named = {"filename": document.file.filename, "source_url": document.file.source_url}
+        event = DocumentIndexed(**_ids(document), **named, passages=passage_count)
         return await self._changed("complete_indexing", document, event.SerializeToString())
 
     async def fail(self, document: Document, failure: Failure) -> bool:
         event = DocumentFailed(
             **_ids(document),
             filename=document.file.filename,
+            source_url=document.file.source_url,
             reason=ErrorReason.Value(f"ERROR_REASON_{failure.reason}"),
             message=failure.message,
         )

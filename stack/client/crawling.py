@@ -17,9 +17,13 @@ from parley_sdk.parley.knowledge.v1 import (
     CrawlState,
     CreateCrawlRequest,
     ListCrawlPagesRequest,
+    ListCrawlsRequest,
+    StartCrawlRequest,
     Visibility,
     WatchCrawlRequest,
 )
+from services.shared.errors import Invalid
+from services.shared.outbound.url import parse
 from stack.client.account import signed_in
 from stack.client.edge import Edge, console, reason_of
 from stack.client.ingesting import Place
@@ -45,17 +49,8 @@ async def crawl(edge: Edge, url: str, place: Place, reach: Reach) -> int:
     """Read a site; 1 when it or one of its pages failed."""
     async with signed_in(edge) as (channel, metadata):
         service = CrawlServiceStub(channel, metadata=metadata)
-        request = CreateCrawlRequest(
-            request_id=str(uuid.uuid4()),
-            url=url,
-            limits=CrawlLimits(max_depth=reach.depth, max_pages=reach.pages),
-            collection=place.collection,
-            visibility=Visibility.PRIVATE if place.is_private else Visibility.ORGANISATION,
-        )
         try:
-            created = (await service.create_crawl(request)).crawl
-            assert created
-            ended = await _followed(service, created)
+            ended = await _followed(service, await _started(service, url, place, reach))
             failed = await _failed(service, ended)
         except GRPCError as error:
             _complain(f"{url}: {error.message} ({reason_of(error) or error.status.name})")
@@ -66,6 +61,43 @@ async def crawl(edge: Edge, url: str, place: Place, reach: Reach) -> int:
     if ended.failure and not failed:
         _complain(f"{ended.url}: {ended.failure.message} ({ended.failure.reason.name})")
     return 1 if failed or ended.failure else 0
+
+
+async def _started(service: CrawlServiceStub, url: str, place: Place, reach: Reach) -> Crawl:
+    """A new crawl, or the one that has read this site to this place before: it knows what did not change."""
+    limits = CrawlLimits(max_depth=reach.depth, max_pages=reach.pages)
+    visibility = Visibility.PRIVATE if place.is_private else Visibility.ORGANISATION
+    known = (await service.list_crawls(ListCrawlsRequest(page_size=100))).crawls
+    same = [crawl for crawl in known if (crawl.collection, crawl.visibility) == (place.collection, visibility)]
+    if (before := next((crawl for crawl in same if crawl.url == _normal(url)), None)) is None:
+        return await _created(service, url, place, limits)
+    try:
+        start = StartCrawlRequest(crawl_id=before.id, limits=limits if reach != Reach() else None)
+        await service.start_crawl(start)
+    except GRPCError as error:
+        if reason_of(error) == "CRAWL_NOT_YOURS":
+            return await _created(service, url, place, limits)
+        if reason_of(error) != "CRAWL_RUNNING":
+            raise
+    return before
+
+
+async def _created(service: CrawlServiceStub, url: str, place: Place, limits: CrawlLimits) -> Crawl:
+    visibility = Visibility.PRIVATE if place.is_private else Visibility.ORGANISATION
+    request = CreateCrawlRequest(
+        request_id=str(uuid.uuid4()), url=url, limits=limits, collection=place.collection, visibility=visibility
+    )
+    created = (await service.create_crawl(request)).crawl
+    assert created
+    return created
+
+
+def _normal(url: str) -> str:
+    """As the service spells it; one that it will refuse stays as it is."""
+    try:
+        return str(parse(url))
+    except Invalid:
+        return url
 
 
 async def _followed(service: CrawlServiceStub, crawl: Crawl) -> Crawl:

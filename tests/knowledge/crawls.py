@@ -91,11 +91,12 @@ class Crawler:
     async def crawled(self, url: str, **wished: object) -> crawl_pb2.Crawl:
         return await self.work((await self.create(url, **wished)).id)
 
-    async def start(self, crawl: crawl_pb2.Crawl) -> None:
-        await self.stub.StartCrawl(StartCrawlRequest(crawl_id=crawl.id), **self.me())
+    async def start(self, crawl: crawl_pb2.Crawl, **limits: int) -> None:
+        changed = crawl_pb2.CrawlLimits(**limits) if limits else None
+        await self.stub.StartCrawl(StartCrawlRequest(crawl_id=crawl.id, limits=changed), **self.me())
 
-    async def again(self, crawl: crawl_pb2.Crawl) -> crawl_pb2.Crawl:
-        await self.start(crawl)
+    async def again(self, crawl: crawl_pb2.Crawl, **limits: int) -> crawl_pb2.Crawl:
+        await self.start(crawl, **limits)
         return await self.work(crawl.id)
 
     async def pages(self, crawl: crawl_pb2.Crawl) -> dict[str, tuple[str, str]]:

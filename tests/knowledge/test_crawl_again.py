@@ -85,6 +85,23 @@ async def test_what_is_gone_is_removed_and_what_is_only_away_is_not(crawler: Cra
     assert "/gone" not in paths_since(site, before)
 
 
+async def test_limits_of_a_later_start_hold(crawler: Crawler, site: Site) -> None:
+    names = [f"/{number}" for number in range(6)]
+    site.page("/", "Home.", *names)
+    for name in names:
+        site.page(name, f"Page {name}.", "/deep")
+    site.page("/deep", "Deep.")
+    crawl = await crawler.crawled(site.origin, limits={"max_pages": 3})
+    assert len(await crawler.names()) == 3
+    crawl = await crawler.again(crawl, max_depth=1, max_pages=20)
+    assert await crawler.names() == ["/", *names]
+    assert (crawl.counts.unchanged, crawl.counts.indexed) == (3, 4)
+    before = len(site.asked)
+    crawl = await crawler.again(crawl, max_pages=2)
+    assert len(paths_since(site, before)) == 2
+    assert await crawler.names() == ["/", *names]
+
+
 async def test_a_document_that_somebody_deleted_is_read_anew(crawler: Crawler, site: Site) -> None:
     site.page("/", "Home.", etag='"1"')
     crawl = await crawler.crawled(site.origin)

@@ -61,7 +61,8 @@ class Wish:
 
     request_id: UUID
     url: Url
-    limits: Limits = Limits()
+    limits: Limits = field(default=Limits(), compare=False)
+    """A later start may change them."""
     collection: str = ""
     visibility: Visibility = Visibility.ORGANISATION
 
@@ -171,7 +172,7 @@ class Crawls(Protocol):
     async def newest(self, member: Member, before: tuple[datetime, UUID] | None, limit: int) -> Sequence[Crawl]:
         """Newest first; `before` is the creation time and id of a crawl that they must be older than."""
 
-    async def start_again(self, member: Member, crawl: Crawl) -> Refused | None:
+    async def start_again(self, member: Member, crawl: Crawl, limits: Limits) -> Refused | None:
         """All pages wait again, but those that were gone; said to the world."""
 
     async def stop(self, member: Member, crawl: Crawl) -> None:
@@ -206,10 +207,10 @@ async def get(crawls: Crawls, member: Member, crawl_id: UUID) -> Crawl:
     return crawl
 
 
-async def start(crawls: Crawls, member: Member, crawl_id: UUID) -> Crawl:
-    """Run it again. Raises NotFound, Forbidden, WrongState, Exhausted."""
+async def start(crawls: Crawls, member: Member, crawl_id: UUID, limits: Limits | None) -> Crawl:
+    """Run it again, with these limits from now on. Raises NotFound, Forbidden, WrongState, Exhausted."""
     crawl = await _get_own(crawls, member, crawl_id)
-    if refused := await crawls.start_again(member, crawl):
+    if refused := await crawls.start_again(member, crawl, limits or crawl.wish.limits):
         raise _refusal(refused)
     return await get(crawls, member, crawl_id)
 

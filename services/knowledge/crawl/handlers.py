@@ -78,7 +78,8 @@ class CrawlService(CrawlServiceServicer):
             yield WatchCrawlResponse(crawl=wire.crawl(found))
 
     async def StartCrawl(self, request: StartCrawlRequest, context: Context) -> StartCrawlResponse:
-        started = await crawl.start(self._crawls, _member(context), UUID(request.crawl_id))
+        limits = wire.limits(request.limits) if request.HasField("limits") else None
+        started = await crawl.start(self._crawls, _member(context), UUID(request.crawl_id), limits)
         return StartCrawlResponse(crawl=wire.crawl(started))
 
     async def StopCrawl(self, request: StopCrawlRequest, context: Context) -> StopCrawlResponse:

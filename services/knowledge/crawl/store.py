@@ -63,10 +63,12 @@ class StoredCrawls:
         values = (member.tenant_id, member.user_id, *(before or (None, None)), limit)
         return [_crawl(row) for row in await self._database.all("newest_crawls", *values)]
 
-    async def start_again(self, member: Member, crawl: Crawl) -> Refused | None:
+    async def start_again(self, member: Member, crawl: Crawl, limits: Limits) -> Refused | None:
         event = _request(crawl.tenant_id, crawl.user_id, crawl.id, crawl.slice + 1)
-        owner = (member.tenant_id, member.user_id, crawl.id)
-        row = await self._database.one("start_crawl_again", *owner, crawl.slice, MAX_UNFINISHED, event)
+        values = (member.tenant_id, member.user_id, crawl.id, crawl.slice, MAX_UNFINISHED, event)
+        row = await self._database.one(
+            "start_crawl_again", *values, limits.depth, limits.pages, limits.size_bytes, limits.seconds
+        )
         assert row
         if row["id"]:
             return None

@@ -15,26 +15,30 @@ _LAST_POSITION = 2**63 - 1
 
 def wish(request: CreateCrawlRequest) -> Wish:
     """What a member asks for. Raises Invalid."""
-    asked, default = request.limits, Limits()
-    limits = Limits(
+    is_private = request.visibility == document_pb2.VISIBILITY_PRIVATE
+    visibility = Visibility.PRIVATE if is_private else Visibility.ORGANISATION
+    return Wish(UUID(request.request_id), parse(request.url), limits(request.limits), request.collection, visibility)
+
+
+def limits(asked: crawl_pb2.CrawlLimits) -> Limits:
+    """How far to go, with the defaults of what is not said."""
+    default = Limits()
+    return Limits(
         depth=asked.max_depth if asked.HasField("max_depth") else default.depth,
         pages=asked.max_pages or default.pages,
         size_bytes=asked.max_bytes or default.size_bytes,
         seconds=asked.max_seconds or default.seconds,
     )
-    is_private = request.visibility == document_pb2.VISIBILITY_PRIVATE
-    visibility = Visibility.PRIVATE if is_private else Visibility.ORGANISATION
-    return Wish(UUID(request.request_id), parse(request.url), limits, request.collection, visibility)
 
 
 def crawl(found: Crawl) -> crawl_pb2.Crawl:
     """The message of a crawl."""
-    limits, counts = found.wish.limits, found.counts
+    far, counts = found.wish.limits, found.counts
     message = crawl_pb2.Crawl(
         id=str(found.id),
         url=str(found.wish.url),
         limits=crawl_pb2.CrawlLimits(
-            max_depth=limits.depth, max_pages=limits.pages, max_bytes=limits.size_bytes, max_seconds=limits.seconds
+            max_depth=far.depth, max_pages=far.pages, max_bytes=far.size_bytes, max_seconds=far.seconds
         ),
         collection=found.wish.collection,
         visibility=document_pb2.Visibility.Value(f"VISIBILITY_{found.wish.visibility.name}"),

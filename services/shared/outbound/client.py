@@ -41,7 +41,7 @@ class Answer:
     def __init__(self, url: Url, response: httpcore.Response) -> None:
         self.url = url
         self.status: int = response.status
-        self._headers = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in response.headers]
+        self._headers = [(_text(name).lower(), _text(value)) for name, value in response.headers]
         self._response = response
 
     def values(self, header: str) -> list[str]:
@@ -202,6 +202,14 @@ async def _unpacked(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         raise Unreachable("The server packed its answer in a way that can't be unpacked.") from error
     if not unpacking.eof:
         raise Unreachable("The server broke its answer off.")
+
+
+def _text(header: bytes) -> str:
+    """Servers that put more than ASCII there mostly mean UTF-8."""
+    try:
+        return header.decode()
+    except UnicodeDecodeError:
+        return header.decode("latin-1")
 
 
 def _why_not_connected(error: Exception) -> str:

@@ -71,10 +71,12 @@ class WatchCrawlResponse(_message.Message):
     def __init__(self, crawl: _Optional[_Union[_crawl_pb2.Crawl, _Mapping]] = ...) -> None: ...
 
 class StartCrawlRequest(_message.Message):
-    __slots__ = ("crawl_id",)
+    __slots__ = ("crawl_id", "limits")
     CRAWL_ID_FIELD_NUMBER: _ClassVar[int]
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
     crawl_id: str
-    def __init__(self, crawl_id: _Optional[str] = ...) -> None: ...
+    limits: _crawl_pb2.CrawlLimits
+    def __init__(self, crawl_id: _Optional[str] = ..., limits: _Optional[_Union[_crawl_pb2.CrawlLimits, _Mapping]] = ...) -> None: ...
 
 class StartCrawlResponse(_message.Message):
     __slots__ = ("crawl",)

@@ -928,6 +928,11 @@ class DocumentFailed(betterproto2.Message):
     Why, for a person.
     """
 
+    source_url: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
+    """
+    The address that a crawl fetched it from; empty for an upload.
+    """
+
 
 default_message_pool.register_message("parley.knowledge.v1", "DocumentFailed", DocumentFailed)
 
@@ -983,6 +988,11 @@ class DocumentIndexed(betterproto2.Message):
     passages: "int" = betterproto2.field(5, betterproto2.TYPE_UINT32)
     """
     How many passages it was cut into.
+    """
+
+    source_url: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
+    """
+    The address that a crawl fetched it from; empty for an upload.
     """
 
 
@@ -1418,6 +1428,11 @@ class StartCrawlRequest(betterproto2.Message):
     crawl_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
     UUID.
+    """
+
+    limits: "CrawlLimits | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    How far to go from now on; absent: as before.
     """
 
 
