@@ -129,8 +129,8 @@ async def test_without_an_answer_about_robots_nothing_is_read(crawler: Crawler, 
 
 
 async def test_what_pages_ask_of_robots_is_kept(crawler: Crawler, site: Site) -> None:
-    site.page("/", "Home.", "/noindex", "/nofollow", "/header", "/none")
-    site.pages["/"].body += '<a rel="nofollow" href="/unfollowed">x</a>'
+    unfollowed = '<a rel="NoFollow noopener" href="/unfollowed">x</a>'
+    site.page("/", f"Home.{unfollowed}", "/noindex", "/nofollow", "/header", "/none")
     site.page("/noindex", "Not kept.", "/1", head='<meta name="ROBOTS" content="NoIndex, follow">')
     site.page("/nofollow", "Kept.", "/2", head='<meta name="parleybot" content="nofollow">')
     site.page("/none", "Nothing.", "/3", head='<meta name="robots" content="none">')
@@ -174,9 +174,39 @@ async def test_each_cap_ends_a_crawl_and_says_so(crawler: Crawler, site: Site) -
     size = len(site.pages["/"].body)
     crawl = await crawler.crawled(site.origin, limits={"max_bytes": size + 30_000})
     assert crawl.limit_reached == crawl_pb2.CRAWL_LIMIT_BYTES
+    assert crawl.state == DONE
     assert (crawl.counts.indexing, crawl.counts.waiting) == (0, 0)
     assert len(site.paths) <= 4
     assert crawl.bytes <= size + 50_000
+
+
+async def test_bytes_of_pages_that_are_too_large_count(crawler: Crawler, site: Site) -> None:
+    async def endless(writer: asyncio.StreamWriter) -> None:
+        writer.write(head(Content_Type="text/html"))
+        while True:
+            writer.write(b"<p>more" * 10_000)
+            await writer.drain()
+
+    site.page("/", "Home.", *(f"/{number}" for number in range(20)))
+    site.pages |= {f"/{number}": endless for number in range(20)}
+    crawl = await crawler.crawled(site.origin, limits={"max_bytes": 1_000_000})
+    assert crawl.limit_reached == crawl_pb2.CRAWL_LIMIT_BYTES
+    assert len(site.paths) == 3
+
+
+async def test_media_are_not_fetched_and_frames_are(crawler: Crawler, site: Site) -> None:
+    media = {"/a.jpg": "image/jpeg", "/b.mp4": "VIDEO/mp4", "/c.css": "text/css; charset=utf-8"}
+    refresh = '<meta http-equiv="Refresh" content="0; URL=&quot;/later&quot;">'
+    site.page("/", 'Home.<iframe src="/framed"></iframe>', *media, head=refresh)
+    for path, kind in media.items():
+        site.pages[path] = Answer("x" * 1000, headers={"Content-Type": kind})
+    site.page("/framed", "Framed.")
+    site.page("/later", "Later.")
+    crawl = await crawler.crawled(site.origin)
+    assert await crawler.names() == ["/", "/framed", "/later"]
+    pages = await crawler.pages(crawl)
+    assert {pages[path] for path in media} == {("SKIPPED", "UNSUPPORTED_FORMAT")}
+    assert crawl.bytes == sum(len(site.pages[path].body) for path in ("/", "/framed", "/later"))
 
 
 async def test_the_time_cap_holds_against_a_server_that_drips(crawler: Crawler, site: Site) -> None:

@@ -14,16 +14,17 @@ from services.shared.outbound.url import Url
 
 
 class NotFetched(Exception):
-    """A page can't be had; `failure` says why."""
+    """A page can't be had; `failure` says why. `size_bytes` had come of it."""
 
-    def __init__(self, reason: Reason, message: str) -> None:
+    def __init__(self, reason: Reason, message: str, size_bytes: int = 0) -> None:
         super().__init__(message)
         self.failure = Failure(reason, message[:MAX_FAILURE_CHARACTERS])
+        self.size_bytes = size_bytes
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """What a server answered. Only an answer of 200 has content."""
+    """What a server answered. Only an answer of 200 has content, and a medium without text has not."""
 
     status: int
     validators: Validators
@@ -32,6 +33,8 @@ class Fetched:
     """The values of X-Robots-Tag."""
     content: IO[bytes]
     size_bytes: int
+    is_medium: bool = False
+    """Pictures, sound, film, fonts, styles and programs."""
     retry_after_s: float = 0.0
     """How long the server asks to be left alone."""
 

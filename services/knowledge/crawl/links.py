@@ -7,6 +7,7 @@ and writes one line of JSON (reading.py knows it). What is neither HTML nor a si
 
 import json
 import os
+import re
 import sys
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -26,6 +27,7 @@ _MAX_OUTPUT_BYTES = 64 * 1024 * 1024
 _GZIP = b"\x1f\x8b"
 _MOST_LOOKED_AT = 20  # times as many references as links are wanted: most pages repeat themselves
 _TITLE_CHARACTERS = 200
+_REFRESH = re.compile(r"url\s*=\s*['\"]?([^'\">]+)", re.IGNORECASE)
 _SITEMAPS = {"urlset": "pages", "sitemapindex": "sitemaps"}
 
 
@@ -107,10 +109,13 @@ def _base(page: etree._Element, url: Url) -> Url:
 
 
 def _references(page: etree._Element) -> Iterator[str]:
-    for link in page.iter("a", "area"):
-        reference = link.get("href", "")
+    for link in page.iter("a", "area", "frame", "iframe"):
+        reference = link.get("href") or link.get("src") or ""
         if reference and not reference.startswith("#") and "nofollow" not in _words(link.get("rel")):
             yield reference
+    for meta in page.iter("meta"):
+        if meta.get("http-equiv", "").lower() == "refresh" and (found := _REFRESH.search(meta.get("content", ""))):
+            yield found[1]
 
 
 def _normal(references: Iterable[str], read_one: Callable[[str], Url], sites: Collection[str], most: int) -> list[str]:

@@ -6,16 +6,15 @@ found (settle.py). An address that leads to another one, by a redirect or as rel
 """
 
 import asyncio
-import unicodedata
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import IO, Protocol
-from urllib.parse import unquote
 from uuid import UUID, uuid5
 
 from services.knowledge.crawl.crawl import Crawl, Kind, Page, PageState, Validators
 from services.knowledge.crawl.fetched import Content, Fetched, LinkReading, Links, NotFetched, Web
+from services.knowledge.crawl.naming import filename
 from services.knowledge.crawl.pace import Pace
 from services.knowledge.crawl.robots import Robots, directives
 from services.knowledge.document import MAX_FAILURE_CHARACTERS, Document, Failure, File, Member
@@ -27,7 +26,6 @@ PAGE_WITHIN_S = 30.0
 _MOST_HOPS = 5
 _GONE, _BUSY = (404, 410), (429, 503)
 _CHUNK_BYTES = 256 * 1024
-_NAME_CHARACTERS = 200
 
 
 class Reception(Protocol):
@@ -122,6 +120,7 @@ class Visits:
                     get = self._web.get(page.url, known, most_bytes, min(PAGE_WITHIN_S, run.within_s))
                     fetched = await opened.enter_async_context(get)
             except NotFetched as error:
+                run.left_bytes -= error.size_bytes
                 may_pass = error.failure.reason is Reason.PAGE_NOT_REACHABLE
                 return await self._finish(run, page, replace(_failed(error), may_pass=may_pass))
             if fetched.status in _BUSY:
@@ -146,6 +145,9 @@ class Visits:
             return await self._redirected(run, page, fetched.redirect)
         if fetched.status != 200:
             return _refused(fetched.status)
+        if fetched.is_medium:
+            message = "A picture, sound, film or the like: of a site, text is read."
+            return Outcome(PageState.SKIPPED, Reason.UNSUPPORTED_FORMAT, message)
         if links.content is Content.SITEMAP:
             return await self._listed(run, page, links, fetched)
         if page.kind is Kind.SITEMAP:
@@ -211,7 +213,7 @@ class Visits:
             return unchanged
         file = File(
             request_id=uuid5(crawl.id, f"{page.url} {validators.sha256}"),
-            filename=_filename(page.url, title),
+            filename=filename(page.url, title),
             size_bytes=size_bytes,
             sha256=validators.sha256,
             collection=crawl.wish.collection,
@@ -225,6 +227,8 @@ class Visits:
                 return unchanged
             message = "A document of the same content is there already."
             return Outcome(PageState.SKIPPED, error.reason, message, size_bytes=size_bytes)
+        except Invalid as error:
+            return Outcome(PageState.FAILED, error.reason, error.message[:MAX_FAILURE_CHARACTERS], keeps_document=True)
         except Exhausted as error:
             run.failure = Failure(error.reason, error.message[:MAX_FAILURE_CHARACTERS])
             return Outcome(PageState.FAILED, error.reason, error.message, size_bytes=size_bytes, keeps_document=True)
@@ -263,7 +267,8 @@ class Visits:
 
 
 def _failed(error: NotFetched) -> Outcome:
-    return Outcome(PageState.FAILED, error.failure.reason, error.failure.message, keeps_document=True)
+    failure = error.failure
+    return Outcome(PageState.FAILED, failure.reason, failure.message, size_bytes=error.size_bytes, keeps_document=True)
 
 
 def _refused(status: int) -> Outcome:
@@ -277,15 +282,6 @@ def _refused(status: int) -> Outcome:
     }.get(status, f"The server answered {status} instead of the page.")
     may_pass = status in _BUSY or status >= 500
     return Outcome(PageState.FAILED, Reason.PAGE_NOT_REACHABLE, message, keeps_document=True, may_pass=may_pass)
-
-
-def _filename(url: Url, title: str) -> str:
-    """The title, or the end of the address; without what names of files may not hold."""
-    for text in (title, unquote(url.path.rstrip("/").rpartition("/")[2])):
-        shown = (" " if char in "/\\" or unicodedata.category(char)[0] == "C" else char for char in text)
-        if name := " ".join("".join(shown).split())[:_NAME_CHARACTERS].strip():
-            return name
-    return url.host
 
 
 async def _chunks(content: IO[bytes]) -> AsyncIterator[bytes]:

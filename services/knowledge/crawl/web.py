@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import re
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -17,6 +18,9 @@ USER_AGENT = f"{AGENT}/1.0 (reads pages for an organisation's own assistant; ask
 _ACCEPT = "text/html,application/xhtml+xml,application/pdf;q=0.9,*/*;q=0.8"
 _IN_MEMORY_BYTES = 1024 * 1024
 _MOST_VALIDATOR_CHARACTERS = 500
+_MEDIUM = re.compile(
+    r"\s*(image/(?!svg)|audio/|video/|font/|text/css|(text|application)/(x-)?javascript)", re.IGNORECASE
+)
 
 
 class GuardedWeb:
@@ -40,7 +44,8 @@ class GuardedWeb:
             try:
                 asked = self._outbound.request("GET", url, headers, within_s=within_s, redirects=redirects)
                 async with asked as answer:
-                    if answer.status == 200:
+                    is_medium = _MEDIUM.match("".join(answer.values("content-type")[:1])) is not None
+                    if answer.status == 200 and not is_medium:
                         async for piece in answer.body(most_bytes):
                             size_bytes += len(piece)
                             digest.update(piece)
@@ -48,10 +53,10 @@ class GuardedWeb:
             except Invalid as error:
                 raise NotFetched(error.reason, error.message) from error
             except Unreachable as error:
-                raise NotFetched(Reason.PAGE_NOT_REACHABLE, str(error)) from error
+                raise NotFetched(Reason.PAGE_NOT_REACHABLE, str(error), size_bytes) from error
             except TooLarge as error:
                 message = f"It is larger than the {_shown(most_bytes)} that may be fetched of it."
-                raise NotFetched(Reason.PAGE_TOO_LARGE, message) from error
+                raise NotFetched(Reason.PAGE_TOO_LARGE, message, size_bytes) from error
             content.rollover()
             yield Fetched(
                 status=answer.status,
@@ -60,6 +65,7 @@ class GuardedWeb:
                 robots=answer.values("x-robots-tag"),
                 content=content,
                 size_bytes=size_bytes,
+                is_medium=is_medium,
                 retry_after_s=_seconds(answer.values("retry-after")),
             )
 

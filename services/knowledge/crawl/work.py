@@ -5,6 +5,7 @@ nothing. All that is known of a crawl is in the record: whoever takes the next s
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -12,18 +13,20 @@ from typing import Protocol
 from uuid import UUID
 
 from services.knowledge.crawl import robots
-from services.knowledge.crawl.crawl import Crawl, Kind, Limit, Page, Validators
+from services.knowledge.crawl.crawl import Crawl, Kind, Limit, Page, PageState, Validators
 from services.knowledge.crawl.fetched import NotFetched, Web
 from services.knowledge.crawl.pace import AT_ONCE
 from services.knowledge.crawl.robots import Robots
-from services.knowledge.crawl.visit import Pages, Run, Visits
+from services.knowledge.crawl.visit import Outcome, Pages, Run, Visits
 from services.knowledge.document import Failure
-from services.shared.errors import Invalid, Reason
+from services.shared.errors import Invalid, Reason, Unavailable
 from services.shared.outbound.url import Url, join, parse
 
 SLICE_S = 20.0
 _ROBOTS_WITHIN_S = 15.0
 _ROBOTS_REDIRECTS = 5
+_STUMBLED = "Reading the page failed for a reason that is not in the site."
+_log = logging.getLogger("parley.knowledge")
 _INTERRUPTED = "The crawl failed several times for a reason that is not in the site. Start it again later."
 
 
@@ -82,7 +85,7 @@ class Crawling:
                     rules[page.url.origin] = await self._rules(run, page.url)
             async with asyncio.TaskGroup() as visiting:
                 for page in pages:
-                    visiting.create_task(self._visits.visit(run, page, rules[page.url.origin]))
+                    visiting.create_task(self._visit(run, page, rules[page.url.origin]))
         await self._crawls.end(crawl, limit, run.failure)
         await self._crawls.complete(crawl)
 
@@ -90,6 +93,17 @@ class Crawling:
         """End a crawl whose work failed too often."""
         if crawl := await self._crawls.begin_slice(tenant_id, crawl_id, slice_):
             await self._crawls.end(crawl, Limit.NONE, Failure(Reason.INDEXING_FAILED, _INTERRUPTED))
+
+    async def _visit(self, run: Run, page: Page, rules: Robots | NotFetched) -> None:
+        """One page that we stumble over is the end of that page, not of the crawl."""
+        try:
+            await self._visits.visit(run, page, rules)
+        except Unavailable:
+            raise
+        except Exception:
+            _log.exception("a page went wrong", extra={"facts": {"crawl": run.crawl.id, "url": str(page.url)}})
+            outcome = Outcome(PageState.FAILED, Reason.INDEXING_FAILED, _STUMBLED, keeps_document=True)
+            await self._crawls.finish_page(run.crawl, page, outcome)
 
     async def _rules(self, run: Run, url: Url) -> Robots | NotFetched:
         """The robots.txt of the site: without one all is allowed, without an answer nothing (RFC 9309)."""
