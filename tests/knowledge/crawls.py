@@ -135,12 +135,17 @@ def reason_of(page: crawl_pb2.CrawlPage) -> str:
 
 @asynccontextmanager
 async def crawling(
-    database: Database, serve_locally: ServeLocally, signer: Signer, *sites: Site, quota: Quota | None = None
+    database: Database,
+    serve_locally: ServeLocally,
+    signer: Signer,
+    *sites: Site,
+    quota: Quota | None = None,
+    kept_in: FakeOriginals | None = None,
 ) -> AsyncIterator[Crawler]:
     """A crawler that may ask these sites alone."""
     addresses = Addresses([f"127.0.0.1:{site.port}" for site in sites])
     crawls, documents = StoredCrawls(database), StoredDocuments(database)
-    originals, settling = FakeOriginals(), Settling(crawls, documents)
+    originals, settling = kept_in or FakeOriginals(), Settling(crawls, documents)
     reception = Reception(StoredUploads(database, quota or Quota()), originals)
     async with Outbound(addresses) as outbound:
         web, links = GuardedWeb(outbound), LinkProcess(2**30, 10, 20.0)

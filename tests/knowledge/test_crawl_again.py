@@ -1,6 +1,7 @@
 """A site that is read again, and work that was cut off: what did not change stays, nothing is there twice."""
 
 import asyncio
+from typing import IO
 from uuid import UUID
 
 import pytest
@@ -13,6 +14,7 @@ from services.shared.errors import Unavailable
 from services.shared.postgres.database import Database
 from tests.conftest import ServeLocally, Signer
 from tests.knowledge.crawls import Crawler, crawling
+from tests.knowledge.fakes import FakeOriginals
 from tests.sites import Answer, Site
 
 
@@ -67,17 +69,20 @@ async def test_a_next_version_that_cannot_be_read_leaves_the_old_one(crawler: Cr
 
 
 async def test_what_is_gone_is_removed_and_what_is_only_away_is_not(crawler: Crawler, site: Site) -> None:
-    site.page("/", "Home.", "/gone", "/away", "/moved", "/hidden", etag='"1"')
-    for path in ("/gone", "/away", "/moved", "/hidden"):
+    site.page("/", "Home.", "/gone", "/away", "/moved", "/hidden", "/guarded", "/odd", etag='"1"')
+    for path in ("/gone", "/away", "/moved", "/hidden", "/guarded", "/odd"):
         site.page(path, f"Page {path}.", etag=f'"{path}"')
     crawl = await crawler.crawled(site.origin)
     del site.pages["/gone"]
     site.pages["/away"] = Answer("Later.", 503)
     site.pages["/moved"] = Answer(status=301, headers={"Location": "/new-place"})
+    site.pages["/guarded"] = Answer(status=302, headers={"Location": "https://sign-in.example/" + "x" * 1900})
+    site.pages["/odd"] = Answer(status=301, headers={"Location": "mailto:x@example.com"})
     site.page("/new-place", "Page at its new place.")
     site.page("/hidden", "Page /hidden.", head='<meta name="robots" content="noindex">')
     crawl = await crawler.again(crawl)
-    assert await crawler.names() == ["/", "/away", "/new-place"]
+    assert await crawler.names() == ["/", "/away", "/guarded", "/new-place"]
+    assert max(map(len, (await crawler.messages(crawl)).values())) == 300
     pages = await crawler.pages(crawl)
     assert (pages["/gone"], pages["/away"][0]) == (("FAILED", "PAGE_NOT_REACHABLE"), "FAILED")
     before = len(site.asked)
@@ -163,6 +168,28 @@ async def test_while_the_store_is_away_a_crawl_waits(crawler: Crawler, site: Sit
     assert failed.group_contains(Unavailable)
     crawler.originals.down = False
     assert (await crawler.work(crawl.id)).counts.indexed == 1
+
+
+class FlawedOriginals(FakeOriginals):
+    """Stumbles over one content, as a defect would."""
+
+    async def put(self, tenant_id: UUID, document_id: UUID, content: IO[bytes]) -> None:
+        if b"stumble" in content.read():
+            raise KeyError("a defect")
+        content.seek(0)
+        await super().put(tenant_id, document_id, content)
+
+
+async def test_a_page_that_we_stumble_over_ends_alone(
+    crawl_database: Database, serve_locally: ServeLocally, signer: Signer, site: Site
+) -> None:
+    site.page("/", "Home.", "/bad", "/good")
+    site.page("/bad", "Here we stumble.")
+    site.page("/good", "Good.")
+    async with crawling(crawl_database, serve_locally, signer, site, kept_in=FlawedOriginals()) as crawler:
+        crawl = await crawler.crawled(site.origin)
+        assert (await crawler.pages(crawl))["/bad"] == ("FAILED", "INDEXING_FAILED")
+        assert (crawl.state, await crawler.names()) == (crawl_pb2.CRAWL_STATE_DONE, ["/", "/good"])
 
 
 async def test_work_that_failed_too_often_ends_the_crawl(crawler: Crawler, site: Site) -> None:

@@ -1,5 +1,6 @@
 """Finding the links of pages and sitemaps in a process of its own (links.py), which a hostile page may break."""
 
+import asyncio
 import json
 import logging
 import sys
@@ -37,10 +38,11 @@ class LinkProcess:
                 said = log.read(_LOGGED_BYTES).decode(errors="replace")
                 _log.warning("links were not read", extra={"facts": {"status": status, "said": said}})
                 return Links()
-            return _links(json.load(output))
+            return await asyncio.to_thread(_links, output)
 
 
-def _links(found: dict) -> Links:
+def _links(output: IO[bytes]) -> Links:
+    found = json.load(output)
     return Links(
         content=Content(found["kind"]),
         title=found.get("title", ""),

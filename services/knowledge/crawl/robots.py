@@ -1,5 +1,6 @@
 """What a site asks of robots: robots.txt (RFC 9309), the robots meta element and the X-Robots-Tag header."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from services.shared.outbound.url import Url
 
 AGENT = "ParleyBot"
 MAX_BYTES = 500 * 1024  # what RFC 9309 asks a robot to read at least
+_NAMES_ROBOT = re.compile(r"\s*user[- ]?agent\b[\s:]*([^#]*)", re.IGNORECASE)
 _MOST_DELAY_S = 10.0
 _MOST_SITEMAPS = 20
 
@@ -28,7 +30,7 @@ class Robots:
     """The rules of one site."""
 
     def __init__(self, text: str = "") -> None:
-        self._rules = Protego.parse(text)
+        self._rules = Protego.parse("\n".join(map(_for_us, text.splitlines())))
 
     def allow(self, url: Url) -> bool:
         return self._rules.can_fetch(str(url), AGENT)
@@ -41,6 +43,15 @@ class Robots:
     @property
     def sitemaps(self) -> list[str]:
         return list(self._rules.sitemaps)[:_MOST_SITEMAPS]
+
+
+def _for_us(line: str) -> str:
+    """The line, all other robots under one name: the parser keeps each rule once for each robot that it names, and a
+    hostile file names very many."""
+    if (found := _NAMES_ROBOT.match(line)) is None:
+        return line
+    name = found[1].strip().lower()
+    return f"User-agent: {name if name in ('*', AGENT.lower()) else 'other'}"
 
 
 def directives(values: Iterable[str]) -> Directives:

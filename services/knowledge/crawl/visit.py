@@ -24,7 +24,7 @@ from services.shared.outbound.url import Url, join
 
 PAGE_WITHIN_S = 30.0
 _MOST_HOPS = 5
-_GONE, _BUSY = (404, 410), (429, 503)
+_GONE, _BUSY, _FOR_A_WHILE = (404, 410), (429, 503), (302, 303, 307)
 _CHUNK_BYTES = 256 * 1024
 
 
@@ -142,7 +142,7 @@ class Visits:
         if fetched.status == 304 and known != Validators():
             return Outcome(PageState.UNCHANGED, validators=known, keeps_document=True)
         if fetched.redirect:
-            return await self._redirected(run, page, fetched.redirect)
+            return await self._redirected(run, page, fetched.redirect, fetched.status)
         if fetched.status != 200:
             return _refused(fetched.status)
         if fetched.is_medium:
@@ -159,22 +159,22 @@ class Visits:
             await self._pages.add_pages(run.crawl, links.pages, Kind.PAGE, page.depth + 1, 0)
         if asked.noindex:
             message = "The page asks robots not to keep it."
-            return Outcome(
-                PageState.SKIPPED, Reason.PAGE_NOT_INDEXABLE, message, size_bytes=fetched.size_bytes
-            )  # fmt: skip
+            return Outcome(PageState.SKIPPED, Reason.PAGE_NOT_INDEXABLE, message, size_bytes=fetched.size_bytes)
         return await self._received(run, page, known, fetched, links.title)
 
-    async def _redirected(self, run: Run, page: Page, location: str) -> Outcome:
+    async def _redirected(self, run: Run, page: Page, location: str, status: int) -> Outcome:
         try:
             target = join(page.url, location)
         except Invalid as error:
-            return Outcome(PageState.FAILED, error.reason, f"It leads to an address that can't be fetched: {location}")
+            return Outcome(PageState.FAILED, error.reason, f"It leads elsewhere. {error.message}")
         if page.hops >= _MOST_HOPS or target == page.url:
             message = "It leads from one address to the next without an end."
             return Outcome(PageState.FAILED, Reason.PAGE_NOT_REACHABLE, message)
         if target.site not in run.sites:
             if page.kind is not Kind.START:
-                return Outcome(PageState.SKIPPED, message=f"It leads to another site: {target}")
+                # For a while only, such as to a sign-in: what is known of the page still stands.
+                kept, message = status in _FOR_A_WHILE, f"It leads to another site: {target}"
+                return Outcome(PageState.SKIPPED, message=message, keeps_document=kept)
             await self._pages.adopt(run.crawl, target.site)
             run.sites.add(target.site)
         await self._pages.add_pages(run.crawl, [target], page.kind, page.depth, page.hops + 1)
@@ -184,10 +184,8 @@ class Visits:
         if page.kind is not Kind.PAGE and page.hops <= _MOST_HOPS:
             await self._pages.add_pages(run.crawl, links.pages, Kind.PAGE, page.depth, 0)
             await self._pages.add_pages(run.crawl, links.sitemaps, Kind.SITEMAP, page.depth, page.hops + 1)
-        count = len(links.pages) + len(links.sitemaps)
-        return Outcome(
-            PageState.SKIPPED, message=f"A sitemap: {count} addresses of this site.", size_bytes=fetched.size_bytes
-        )
+        message = f"A sitemap: {len(links.pages) + len(links.sitemaps)} addresses of this site."
+        return Outcome(PageState.SKIPPED, message=message, size_bytes=fetched.size_bytes)
 
     async def _canonical(self, run: Run, page: Page, canonical: Url, fetched: Fetched) -> Outcome | None:
         """None if the page stands for itself: also when the other one turned out to be none."""
@@ -204,9 +202,7 @@ class Visits:
 
     async def _received(self, run: Run, page: Page, known: Validators, fetched: Fetched, title: str) -> Outcome:
         crawl, validators, size_bytes = run.crawl, fetched.validators, fetched.size_bytes
-        unchanged = Outcome(
-            PageState.UNCHANGED, validators=validators, size_bytes=size_bytes, keeps_document=True
-        )  # fmt: skip
+        unchanged = Outcome(PageState.UNCHANGED, validators=validators, size_bytes=size_bytes, keeps_document=True)
         if size_bytes == 0:
             return Outcome(PageState.FAILED, Reason.DOCUMENT_EMPTY, "The page is empty.")
         if known.sha256 == validators.sha256:
@@ -228,7 +224,7 @@ class Visits:
             message = "A document of the same content is there already."
             return Outcome(PageState.SKIPPED, error.reason, message, size_bytes=size_bytes)
         except Invalid as error:
-            return Outcome(PageState.FAILED, error.reason, error.message[:MAX_FAILURE_CHARACTERS], keeps_document=True)
+            return Outcome(PageState.FAILED, error.reason, error.message, keeps_document=True)
         except Exhausted as error:
             run.failure = Failure(error.reason, error.message[:MAX_FAILURE_CHARACTERS])
             return Outcome(PageState.FAILED, error.reason, error.message, size_bytes=size_bytes, keeps_document=True)
@@ -243,7 +239,7 @@ class Visits:
         )
 
     async def _finish(self, run: Run, page: Page, outcome: Outcome) -> None:
-        crawl = run.crawl
+        crawl, outcome = run.crawl, replace(outcome, message=outcome.message[:MAX_FAILURE_CHARACTERS])
         if not outcome.keeps_document and (old := await self._find(crawl, page.document_id)):
             await self._documents.delete(crawl.maker, old)
         finished = await self._pages.finish_page(crawl, page, outcome)

@@ -119,7 +119,7 @@ class Crawling:
                 text = fetched.content.read().decode("utf-8-sig", "replace") if fetched.status == 200 else ""
         except NotFetched as error:
             return error
-        rules = Robots(text)
+        rules = await asyncio.to_thread(Robots, text)
         if run.crawl.wish.limits.depth:
             await self._crawls.add_pages(run.crawl, _sitemaps(rules, where, run.sites), Kind.SITEMAP, 1, 0)
         return rules
