@@ -61,7 +61,7 @@ def token(data_dir: DataDir = None, edge: EdgeUrl = None) -> None:
 
 
 def ingest(
-    files: Annotated[list[str], typer.Argument(help="Documents, or the address of a site: http://, https://.")],
+    sources: Annotated[list[str], typer.Argument(metavar="PATH|URL...", help="Files; addresses of sites to read.")],
     collection: Annotated[str, typer.Option(help="The collection to put them in.")] = "",
     private: Annotated[bool, typer.Option("--private", help="For you alone.")] = False,
     depth: Annotated[int | None, typer.Option(min=0, max=10, help="Of a site: links from its start.")] = None,
@@ -72,18 +72,17 @@ def ingest(
     """Put documents in, or the pages of a site: done when their passages can be found."""
     from stack.client import crawling, ingesting
 
-    place = ingesting.Place(collection, private)
-    sites = [name for name in files if re.match(r"https?://", name, re.IGNORECASE)]
-    paths = [Path(name) for name in files if name not in sites]
+    sites = [source for source in sources if re.match(r"https?://", source, re.IGNORECASE)]
+    paths = [Path(source) for source in sources if source not in sites]
     if missing := next((path for path in paths if not path.is_file()), None):
-        raise typer.BadParameter(f"'{missing}' is no file", param_hint="FILES")
+        raise typer.BadParameter(f"'{missing}' is no file", param_hint="PATH")
 
     async def all_of_them() -> int:
         where, status = _edge(data_dir, edge), 0
         if paths:
-            status |= await ingesting.ingest(where, paths, place)
-        for site in sites:
-            status |= await crawling.crawl(where, site, place, crawling.Reach(depth, pages))
+            status = await ingesting.ingest(where, paths, ingesting.Place(collection, private))
+        for url in sites:
+            status |= await crawling.crawl(where, crawling.Site(url, collection, private, depth, pages))
         return status
 
     _run(all_of_them())

@@ -26,7 +26,6 @@ from services.shared.errors import Invalid
 from services.shared.outbound.url import parse
 from stack.client.account import signed_in
 from stack.client.edge import Edge, console, reason_of
-from stack.client.ingesting import Place
 
 _WATCH_TIMEOUT_S = 22_000.0  # longer than a crawl may take
 _SHOWN_FAILURES = 50
@@ -38,22 +37,33 @@ _LIMITS = {
 
 
 @dataclass(frozen=True)
-class Reach:
-    """How far to go; None and 0 leave it to the service."""
+class Site:
+    """What to read, and where its pages go; a depth of None and 0 pages leave it to the service."""
 
+    url: str
+    collection: str = ""
+    is_private: bool = False
     depth: int | None = None
     pages: int = 0
 
+    @property
+    def visibility(self) -> Visibility:
+        return Visibility.PRIVATE if self.is_private else Visibility.ORGANISATION
 
-async def crawl(edge: Edge, url: str, place: Place, reach: Reach) -> int:
+    @property
+    def limits(self) -> CrawlLimits:
+        return CrawlLimits(max_depth=self.depth, max_pages=self.pages)
+
+
+async def crawl(edge: Edge, site: Site) -> int:
     """Read a site; 1 when it or one of its pages failed."""
     async with signed_in(edge) as (channel, metadata):
         service = CrawlServiceStub(channel, metadata=metadata)
         try:
-            ended = await _followed(service, await _started(service, url, place, reach))
+            ended = await _followed(service, await _started(service, site))
             failed = await _failed(service, ended)
         except GRPCError as error:
-            _complain(f"{url}: {error.message} ({reason_of(error) or error.status.name})")
+            _complain(f"{site.url}: {error.message} ({reason_of(error) or error.status.name})")
             return 1
     console.print(f"{ended.url}: {_summary(ended)}", highlight=False, markup=False, soft_wrap=True)
     for page in failed:
@@ -63,29 +73,31 @@ async def crawl(edge: Edge, url: str, place: Place, reach: Reach) -> int:
     return 1 if failed or ended.failure else 0
 
 
-async def _started(service: CrawlServiceStub, url: str, place: Place, reach: Reach) -> Crawl:
+async def _started(service: CrawlServiceStub, site: Site) -> Crawl:
     """A new crawl, or the one that has read this site to this place before: it knows what did not change."""
-    limits = CrawlLimits(max_depth=reach.depth, max_pages=reach.pages)
-    visibility = Visibility.PRIVATE if place.is_private else Visibility.ORGANISATION
     known = (await service.list_crawls(ListCrawlsRequest(page_size=100))).crawls
-    same = [crawl for crawl in known if (crawl.collection, crawl.visibility) == (place.collection, visibility)]
-    if (before := next((crawl for crawl in same if crawl.url == _normal(url)), None)) is None:
-        return await _created(service, url, place, limits)
+    place = (_normal(site.url), site.collection, site.visibility)
+    before = next((crawl for crawl in known if (crawl.url, crawl.collection, crawl.visibility) == place), None)
+    if before is None:
+        return await _created(service, site)
     try:
-        start = StartCrawlRequest(crawl_id=before.id, limits=limits if reach != Reach() else None)
-        await service.start_crawl(start)
+        said = site.depth is not None or site.pages
+        await service.start_crawl(StartCrawlRequest(crawl_id=before.id, limits=site.limits if said else None))
     except GRPCError as error:
         if reason_of(error) == "CRAWL_NOT_YOURS":
-            return await _created(service, url, place, limits)
+            return await _created(service, site)
         if reason_of(error) != "CRAWL_RUNNING":
             raise
     return before
 
 
-async def _created(service: CrawlServiceStub, url: str, place: Place, limits: CrawlLimits) -> Crawl:
-    visibility = Visibility.PRIVATE if place.is_private else Visibility.ORGANISATION
+async def _created(service: CrawlServiceStub, site: Site) -> Crawl:
     request = CreateCrawlRequest(
-        request_id=str(uuid.uuid4()), url=url, limits=limits, collection=place.collection, visibility=visibility
+        request_id=str(uuid.uuid4()),
+        url=site.url,
+        limits=site.limits,
+        collection=site.collection,
+        visibility=site.visibility,
     )
     created = (await service.create_crawl(request)).crawl
     assert created

@@ -8,6 +8,8 @@ and writes one line of JSON (reading.py knows it). What is neither HTML nor a si
 import json
 import os
 import re
+import resource
+import signal
 import sys
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -18,12 +20,12 @@ from lxml import etree, html
 from services.knowledge.extract import sandbox
 from services.knowledge.extract.charset import decode
 from services.knowledge.extract.html import looks_like
-from services.knowledge.extract.limits import OUT_OF_MEMORY, limit
 from services.shared.errors import Invalid
 from services.shared.outbound.url import Url, join, parse
 
 MAX_SITEMAP_BYTES = 32 * 1024 * 1024  # unpacked
 _MAX_OUTPUT_BYTES = 64 * 1024 * 1024
+_OUT_OF_MEMORY = 3
 _GZIP = b"\x1f\x8b"
 _MOST_LOOKED_AT = 20  # times as many references as links are wanted: most pages repeat themselves
 _TITLE_CHARACTERS = 200
@@ -138,7 +140,14 @@ def _words(value: str | None) -> list[str]:
 
 
 def _main(memory_bytes: int, cpu_s: int, wall_s: float, url: str, sites: str, most: int) -> None:
-    limit(memory_bytes, cpu_s, wall_s, _MAX_OUTPUT_BYTES)
+    for what, most_of_it in (
+        (resource.RLIMIT_AS, memory_bytes),
+        (resource.RLIMIT_CPU, cpu_s),
+        (resource.RLIMIT_FSIZE, _MAX_OUTPUT_BYTES),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(what, (most_of_it, most_of_it))
+    signal.setitimer(signal.ITIMER_REAL, wall_s)  # should the service die, this still ends
     sandbox.confine(may_start_processes=False)
     print(json.dumps(read(sys.stdin.buffer.read(), parse(url), sites.split(), most)))
 
@@ -147,4 +156,4 @@ if __name__ == "__main__":
     try:
         _main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), sys.argv[4], sys.argv[5], int(sys.argv[6]))
     except MemoryError:
-        os._exit(OUT_OF_MEMORY)  # at once: tidying up takes memory, too
+        os._exit(_OUT_OF_MEMORY)  # at once: tidying up takes memory, too

@@ -8,17 +8,19 @@ because the file broke the reader.
 
 import json
 import os
+import resource
+import signal
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
 
 from services.knowledge.extract import sandbox, tesseract
 from services.knowledge.extract.content import read
-from services.knowledge.extract.limits import OUT_OF_MEMORY, limit
 from services.knowledge.indexing import Unreadable
 from services.knowledge.passages import Block, Passage, cut
 from services.shared.errors import Reason
 
+OUT_OF_MEMORY = 3  # the status that says so
 MAX_CHARACTERS = 20_000_000
 _MAX_OUTPUT_BYTES = 256 * 1024 * 1024
 _TOO_MUCH_TEXT = "The file holds more text than a document may: split it and upload the parts."
@@ -27,7 +29,7 @@ _CORRUPT = "The file can't be read: it is damaged or very unusual. Save it again
 
 
 def main(memory_bytes: int, cpu_s: int, wall_s: float) -> None:
-    limit(memory_bytes, cpu_s, wall_s, _MAX_OUTPUT_BYTES)
+    _limit(memory_bytes, cpu_s, wall_s)
     tesseract.start_assistant()
     sandbox.confine(may_start_processes=False)
     try:
@@ -44,6 +46,17 @@ def main(memory_bytes: int, cpu_s: int, wall_s: float) -> None:
     print(json.dumps(header))
     for passage in passages:
         print(json.dumps([passage.text, passage.page, passage.headings]))
+
+
+def _limit(memory_bytes: int, cpu_s: int, wall_s: float) -> None:
+    for what, most in (
+        (resource.RLIMIT_AS, memory_bytes),
+        (resource.RLIMIT_CPU, cpu_s),
+        (resource.RLIMIT_FSIZE, _MAX_OUTPUT_BYTES),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(what, (most, most))
+    signal.setitimer(signal.ITIMER_REAL, wall_s)  # should the service die, this still ends
 
 
 def _passages(content: bytes) -> tuple[dict[str, object], list[Passage]]:
