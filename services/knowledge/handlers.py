@@ -46,13 +46,14 @@ from parley.knowledge.v1.knowledge_service_pb2 import (
 )
 from parley.knowledge.v1.knowledge_service_pb2_grpc import KnowledgeServiceServicer
 from services.knowledge import document, wire
+from services.knowledge.crawl import handlers as crawl_handlers
 from services.knowledge.document import Documents, Member
 from services.knowledge.faqs import faq
 from services.knowledge.faqs import wire as faq_wire
 from services.knowledge.faqs.faq import Curation, Faqs
 from services.knowledge.faqs.matching import Matching
 from services.knowledge.filters import EVERYTHING
-from services.knowledge.indexes.handlers import METHODS as INDEX_METHODS
+from services.knowledge.indexes import handlers as index_handlers
 from services.knowledge.indexing import Indexing
 from services.knowledge.placing import Placing
 from services.knowledge.search import Search
@@ -63,16 +64,12 @@ from services.shared.pages import DEFAULT_SIZE
 from services.shared.serving.identity import caller_of
 from services.shared.serving.interceptor import CallRules
 
+_ENDLESS = frozenset({"/parley.knowledge.v1.KnowledgeService/WatchDocument"})
 RULES = CallRules(
-    open_methods=INDEX_METHODS,  # for the operator, who has no account: the allow-list lets nobody else in
-    endless_methods=frozenset(
-        {
-            "/parley.knowledge.v1.KnowledgeService/WatchDocument",
-            "/parley.knowledge.v1.IndexService/RebuildIndex",
-            "/parley.knowledge.v1.IndexService/CheckIndex",
-        }
-    ),
+    open_methods=index_handlers.METHODS,  # for the operator, who has no account: the allow-list lets nobody else in
+    endless_methods=_ENDLESS | crawl_handlers.ENDLESS | index_handlers.ENDLESS,
 )
+CrawlService = crawl_handlers.CrawlService
 _DEFAULT_PASSAGES = 5
 Context: TypeAlias = grpc.aio.ServicerContext
 

@@ -32,7 +32,7 @@ def test_every_rpc_is_implemented() -> None:
     for name, service in services():
         folder = PROJECT / "services" / name.split(".")[1]
         modules = (".".join(path.relative_to(PROJECT).with_suffix("").parts) for path in folder.rglob("handlers.py"))
-        [handler] = filter(None, (getattr(importlib.import_module(m), service.name, None) for m in modules))
+        [handler] = {getattr(importlib.import_module(m), service.name, None) for m in modules} - {None}
         implemented = vars(handler)
         assert {method.name for method in service.method} <= implemented.keys(), name
 

@@ -20,6 +20,7 @@ from parley.knowledge.v1.faq_service_pb2 import (
     UpdateFaqRequest,
 )
 from parley.knowledge.v1.knowledge_events_pb2 import FaqChanged
+from parley.knowledge.v1.knowledge_service_pb2 import SearchRequest
 from services.knowledge.faqs.learning import learn
 from services.shared.errors import Forbidden, Invalid, NotFound, Reason
 from services.shared.postgres.database import Database
@@ -83,7 +84,8 @@ async def test_a_close_question_finds_it_first_and_says_what_it_is(replica: Repl
 async def test_a_narrowed_search_gets_none(replica: Replica) -> None:
     await replica.create(PARKING)
     assert len(await replica.search(PARKING)) == 1
-    assert await replica.search(PARKING, collections=["", "plans"]) == []
+    request = SearchRequest(query=PARKING, collections=["", "plans"])
+    assert list((await replica.knowledge.Search(request, **replica.me())).passages) == []
 
 
 async def test_what_one_replica_took_the_other_finds_at_once(replicas: tuple[Replica, Replica]) -> None:

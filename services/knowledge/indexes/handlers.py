@@ -25,6 +25,7 @@ SERVICE = "parley.knowledge.v1.IndexService"
 METHODS = frozenset(
     f"/{SERVICE}/{method.name}" for method in index_service_pb2.DESCRIPTOR.services_by_name["IndexService"].methods
 )
+ENDLESS = frozenset({f"/{SERVICE}/RebuildIndex", f"/{SERVICE}/CheckIndex"})
 
 
 class IndexService(IndexServiceServicer):
