@@ -45,6 +45,9 @@ def up(
     chat_models: Annotated[
         str, typer.Option(help="Models that chat offers, the default one first: chat,echo.")
     ] = "chat",
+    rerank_model: Annotated[
+        Path | None, typer.Option(help="Folder of a Triton model that orders what search finds: models/README.md.")
+    ] = None,
 ) -> None:
     """Start the whole mesh. Ctrl-C stops it and loses nothing."""
     from stack import lock
@@ -59,11 +62,19 @@ def up(
     if port == tls_port != 0:
         raise typer.BadParameter(f"{port} is the plaintext port, too", param_hint="--tls-port")
     models = _chat_models(chat_models)
-    options = Options(http_port=port, https_port=tls_port, replicas=_replicas(replicas), chat_models=models)
+    reranker = _rerank_model(rerank_model)
+    options = Options(
+        http_port=port,
+        https_port=tls_port,
+        replicas=_replicas(replicas),
+        chat_models=models,
+        rerank_model=reranker,
+    )
     arguments = [f"--data-dir={where}", f"--port={port}", f"--tls-port={tls_port}", f"--replicas={replicas}"]
+    arguments += [f"--chat-models={chat_models}", *([f"--rerank-model={reranker}"] if reranker else [])]
     try:
         if detach:
-            status = upping.run_detached(where, options, console, [*arguments, f"--chat-models={chat_models}"])
+            status = upping.run_detached(where, options, console, arguments)
         else:
             status = upping.run(where, options, console)
     except lock.AlreadyRunning as running:
@@ -226,6 +237,17 @@ def _chat_models(text: str) -> tuple[str, ...]:
             f"'{text}' is not a list of models of {', '.join(sorted(offered))}", param_hint="--chat-models"
         )
     return names
+
+
+def _rerank_model(folder: Path | None) -> Path | None:
+    if folder is None:
+        return None
+    folder = folder.expanduser().resolve()
+    if not (folder / "config.pbtxt").is_file():
+        raise typer.BadParameter(
+            f"'{folder}' has no config.pbtxt, so it is no Triton model", param_hint="--rerank-model"
+        )
+    return folder
 
 
 def _refuse(message: str) -> None:

@@ -36,6 +36,8 @@ class Options:
     """Processes per service; a service that is not named has one."""
     chat_models: tuple[str, ...] = ("chat",)
     """Triton models that chat offers, the default one first."""
+    rerank_model: Path | None = None
+    """The folder of a Triton model that knowledge has order what it finds; None: none does."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,11 +7,14 @@ from pathlib import Path
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"  # read at gRPC's import; the only children we start exec at once
 
 from parley.knowledge.v1.knowledge_service_pb2_grpc import add_KnowledgeServiceServicer_to_server
+from services.knowledge import metrics
 from services.knowledge.embedding import EmbeddingModel
 from services.knowledge.extraction import ExtractionProcess
 from services.knowledge.handlers import RULES, DocumentEvents, KnowledgeService
 from services.knowledge.index import PassageIndex
 from services.knowledge.indexing import Indexing
+from services.knowledge.rerank_model import RerankModel
+from services.knowledge.reranking import Reranking
 from services.knowledge.search import Search
 from services.knowledge.settings import Settings
 from services.knowledge.storage import StoredOriginals
@@ -30,6 +33,8 @@ from services.shared.serving.server import NATS_ADVICE, POSTGRES_ADVICE, Check, 
 from services.shared.serving.settings import read_settings
 from services.shared.serving.tls import ssl_context
 
+RERANK_ADVICE = "Load the model that PARLEY_RERANK_MODEL names into Triton; see models/README.md."
+
 
 def wire() -> Service:
     settings = read_settings(Settings)
@@ -46,7 +51,10 @@ def wire() -> Service:
     indexing = Consumer(bus, "knowledge-indexing", events.index, events.give_up_indexing, parallel=workers)
     # A removal is never given up: what is left behind could be found.
     removal = Consumer(bus, "knowledge-removal", events.remove, events.remove)
-    search, watch = Search(embedding, index, Vocabulary(documents), documents), Watch(documents, listener)
+    reranker = _reranker(settings)
+    reranking = Reranking(reranker, settings.rerank_timeout_s, metrics.reranked) if reranker else None
+    search = Search(embedding, index, Vocabulary(documents), documents, reranking)
+    watch = Watch(documents, listener)
     handler = KnowledgeService(documents, Reception(uploads, originals), search, watch)
     return Service(
         name="knowledge",
@@ -57,6 +65,7 @@ def wire() -> Service:
         resources=[
             *(database, listener.running(), bus.running(), relay.running()),
             *(index, embedding, indexing.running(), removal.running()),
+            *([reranker] if reranker else []),
             *(background(partial(sweep, uploads, originals)), background(index.keep_warm)),
         ],
         checks=[
@@ -65,8 +74,15 @@ def wire() -> Service:
             Check("Milvus", index.probe, "Start Milvus and check PARLEY_MILVUS_URL."),
             Check("S3", originals.probe, "Start the S3 store, create the bucket, check PARLEY_S3_* and the key files."),
             Check("Triton", embedding.probe, "Start Triton and check PARLEY_TRITON_ADDRESS.", needed=False),
+            *([Check("rerank model", reranker.probe, RERANK_ADVICE, needed=False)] if reranker else []),
         ],
     )
+
+
+def _reranker(settings: Settings) -> RerankModel | None:
+    if not settings.rerank_model:
+        return None
+    return RerankModel(settings.triton_address, settings.rerank_model, settings, settings.rerank_timeout_s)
 
 
 def _extraction(settings: Settings) -> ExtractionProcess:

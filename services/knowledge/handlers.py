@@ -120,7 +120,7 @@ class KnowledgeService(KnowledgeServiceServicer):
 
     async def Search(self, request: SearchRequest, context: Context) -> SearchResponse:
         caller, limit = caller_of(context), request.limit or _DEFAULT_PASSAGES
-        found = await self._search(caller.tenant_id, request.query, limit, caller.user_id)
+        found = await self._search(caller.tenant_id, request.query, limit, caller.user_id, request.history)
         return SearchResponse(passages=map(wire.passage, found))
 
 

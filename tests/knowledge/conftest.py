@@ -15,6 +15,7 @@ from parley.knowledge.v1.knowledge_service_pb2_grpc import (
 )
 from services.knowledge.document import Document, File, Member
 from services.knowledge.handlers import DocumentEvents, KnowledgeService
+from services.knowledge.index import PassageIndex
 from services.knowledge.indexing import Indexing
 from services.knowledge.search import Search
 from services.knowledge.store import StoredDocuments, StoredUploads
@@ -34,6 +35,7 @@ from tests.knowledge.fakes import (
     FakeOriginals,
     FakeRecord,
 )
+from tests.knowledge.library import Library
 from tests.knowledge.serving import Served
 
 QUOTA = Quota(documents=20, size_bytes=1000)
@@ -115,6 +117,18 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     """A real Milvus and a real S3 for all tests of this folder."""
     with started(tmp_path_factory.mktemp("knowledge"), "milvus", "s3") as mesh:
         yield mesh
+
+
+@pytest.fixture(scope="module")
+async def passage_index(stores: Mesh) -> AsyncIterator[PassageIndex]:
+    async with PassageIndex(f"http://{stores.address('milvus')}") as index:
+        yield index
+
+
+@pytest.fixture
+def library(passage_index: PassageIndex) -> Library:
+    """An empty organisation of its own."""
+    return Library(passage_index)
 
 
 @pytest.fixture

@@ -1,0 +1,154 @@
+"""The words of a text that were searched for: what a snippet is chosen by, and what is marked in it.
+
+Words are compared by the terms of search (terms.py), so that what was found by its stem is marked, too. Whole words
+are marked, with their accents and points:
+
+- in Latin letters, what has its stem in common with a word of the question, or a part, as `p53` and `53`,
+- else what has most groups of letters in common with one, counted in the shorter of both: `ההודעה` and `הודעה`,
+  `Kündigungsfrist` and `Kündigung`,
+- in scripts without spaces, the pairs of letters that the question has.
+
+Small words are left out: English function words, and of at most three letters those that most passages have.
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import groupby, pairwise
+
+from services.knowledge.cuts import next_whole, whole
+from services.knowledge.terms import GROUP_MARK, UNSPACED, folded_text, is_english, word_terms
+
+_ENOUGH_GROUPS = 0.6
+_SMALL_LETTERS = 3
+_LEAST_WORTH = 0.1
+"""A word that most passages have is still one that was searched for."""
+
+
+def _marks() -> str:
+    """All combining marks as ranges of a character class."""
+    codes = (code for code in range(0x300, 0x20000) if unicodedata.category(chr(code))[0] == "M")
+    runs = ([code for _, code in run] for _, run in groupby(enumerate(codes), key=lambda pair: pair[1] - pair[0]))
+    return "".join(f"{chr(run[0])}-{chr(run[-1])}" for run in runs)
+
+
+_MARK = re.compile(f"[{_marks()}]")
+_WORD = re.compile(
+    f"(?P<unspaced>[{UNSPACED}]+)"
+    f"|[^\\W_{UNSPACED}](?:[^\\W_{UNSPACED}]|{_MARK.pattern}|[\u200c\u200d]|-(?=[0-9A-Za-z\u00c0-\u024f]))*"
+)
+
+
+@dataclass(frozen=True)
+class Match:
+    """A place in a text, in code points, and the number of the word that was searched for."""
+
+    begin: int
+    end: int
+    word: int
+
+
+class Wanted:
+    """The words of a question. `worths`: what each is worth in telling passages apart, by its number."""
+
+    def __init__(self, question: str, worth: Callable[[str], float]) -> None:
+        """`worth` of a term: 0 for one that most passages have."""
+        self.worths: list[float] = []
+        self._english = is_english(question)
+        self._terms: dict[str, int] = {}
+        self._groups: list[tuple[int, frozenset[str]]] = []
+        self._pairs: dict[str, int] = {}
+        for match in _WORD.finditer(question):
+            if match["unspaced"]:
+                units = _units(match[0])
+                pairs = [one + other for one, other in pairwise(units)]
+                for unit in pairs or units:
+                    self._pairs.setdefault(unit, self._number(worth(GROUP_MARK + unit if pairs else unit)))
+            else:
+                self._want(match[0], worth)
+
+    def matches(self, text: str) -> list[Match]:
+        """In order, none over another."""
+        if not self.worths:
+            return []
+        matches: list[Match] = []
+        for match in self._found(text):
+            begin = max(whole(text, match.begin), matches[-1].end if matches else 0)
+            end = next_whole(text, match.end)
+            if begin < end:
+                matches.append(replace(match, begin=begin, end=end))
+        return matches
+
+    def _want(self, word: str, worth: Callable[[str], float]) -> None:
+        terms, groups = _parts(word, english=self._english)
+        best = max(map(worth, terms or groups), default=0.0)
+        if not (terms or groups) or (best == 0.0 and len(word) <= _SMALL_LETTERS):
+            return
+        number = self._number(best)
+        for term in terms:
+            self._terms.setdefault(term, number)
+        if len(groups) > 1:
+            self._groups.append((number, groups))
+
+    def _number(self, worth: float) -> int:
+        self.worths.append(max(worth, _LEAST_WORTH))
+        return len(self.worths) - 1
+
+    def _found(self, text: str) -> Iterator[Match]:
+        for match in _WORD.finditer(text):
+            if match["unspaced"]:
+                yield from self._in_run(match.start(), match[0])
+            elif (number := self._like(match[0])) is not None:
+                yield Match(match.start(), match.end(), number)
+
+    def _like(self, word: str) -> int | None:
+        terms, groups = _parts(word, english=self._english)
+        for term in terms:
+            if (number := self._terms.get(term)) is not None:
+                return number
+        for number, wanted in self._groups:
+            common = len(wanted & groups)
+            if common > 1 and common >= _ENOUGH_GROUPS * min(len(groups), len(wanted)):
+                return number
+        return None
+
+    def _in_run(self, begin: int, run: str) -> Iterator[Match]:
+        """Pairs that touch each other are one match, numbered by the one of most worth."""
+        units = _units(run)
+        match: Match | None = None
+        for place, unit in enumerate(units):
+            pair = unit + units[place + 1] if place + 1 < len(units) else ""
+            number, length = self._pairs.get(pair), 2
+            if number is None:
+                number, length = self._pairs.get(unit), 1
+            if number is None:
+                continue
+            first, last = begin + place, begin + place + length
+            if match and first <= match.end:
+                better = max(match.word, number, key=self.worths.__getitem__)
+                match = Match(match.begin, last, better)
+            else:
+                if match:
+                    yield match
+                match = Match(first, last, number)
+        if match:
+            yield match
+
+
+@lru_cache(maxsize=20_000)
+def _parts(word: str, *, english: bool) -> tuple[frozenset[str], frozenset[str]]:
+    """The terms of a word, and its groups of letters apart from them."""
+    folded = folded_text(word)
+    if _MARK.search(folded):  # of a script that spells vowels by marks, between which the terms are no words
+        bounded = f"^{folded}$"
+        return frozenset((folded,)), frozenset(bounded[place : place + 3] for place in range(len(folded)))
+    found = word_terms(word, english=english)
+    groups = frozenset(term for term in found if term.startswith(GROUP_MARK))
+    return found - groups, groups
+
+
+def _units(run: str) -> Sequence[str]:
+    """Each character as the terms have it."""
+    return [folded_text(character) for character in run]
