@@ -13,8 +13,8 @@ from typing import Protocol
 from services.chat.turn import Asker, Follows, Message, Passage, Role, Sources, Turn
 from services.shared.errors import Refusal
 
-EARLIER_QUESTIONS = 4
-"""What was said longer ago leads astray more often than it helps (docs/retrieval.md)."""
+EARLIER_QUESTIONS = 3
+"""What was said longer ago adds next to nothing, and each costs the embedding model time (docs/retrieval.md)."""
 
 
 class Documents(Protocol):
