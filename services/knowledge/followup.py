@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from services.knowledge.lexical import Rarity, SparseVector
 from services.knowledge.text import seen
 
-LEANING = 0.3
-SHARE = 0.2
+LEANING = 0.2
+SHARE = 0.15
 FADING = 0.5
 
 

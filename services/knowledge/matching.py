@@ -35,9 +35,10 @@ def _marks() -> str:
 
 
 _MARK = re.compile(f"[{_marks()}]")
+_LETTERS = f"[^\\W_{UNSPACED}]"
 _WORD = re.compile(
     f"(?P<unspaced>[{UNSPACED}]+)"
-    f"|[^\\W_{UNSPACED}](?:[^\\W_{UNSPACED}]|{_MARK.pattern}|[\u200c\u200d]|-(?=[0-9A-Za-z\u00c0-\u024f]))*"
+    f"|{_LETTERS}+(?:(?:{_MARK.pattern}|[\u200c\u200d])+{_LETTERS}*|-(?=[0-9A-Za-z\u00c0-\u024f]){_LETTERS}+)*"
 )
 
 
@@ -58,7 +59,9 @@ class Wanted:
         self.worths: list[float] = []
         self._english = is_english(question)
         self._terms: dict[str, int] = {}
+        self._initials: set[str] = set()
         self._groups: list[tuple[int, frozenset[str]]] = []
+        self._all_groups: frozenset[str] = frozenset()
         self._pairs: dict[str, int] = {}
         for match in _WORD.finditer(question):
             if match["unspaced"]:
@@ -82,15 +85,17 @@ class Wanted:
         return matches
 
     def _want(self, word: str, worth: Callable[[str], float]) -> None:
-        terms, groups = _parts(word, english=self._english)
+        terms, groups = _parts(word, self._english)
         best = max(map(worth, terms or groups), default=0.0)
         if not (terms or groups) or (best == 0.0 and len(word) <= _SMALL_LETTERS):
             return
         number = self._number(best)
         for term in terms:
             self._terms.setdefault(term, number)
+            self._initials |= {term[0], term[0].upper()}
         if len(groups) > 1:
             self._groups.append((number, groups))
+            self._all_groups |= groups
 
     def _number(self, worth: float) -> int:
         self.worths.append(max(worth, _LEAST_WORTH))
@@ -104,10 +109,14 @@ class Wanted:
                 yield Match(match.start(), match.end(), number)
 
     def _like(self, word: str) -> int | None:
-        terms, groups = _parts(word, english=self._english)
+        if self._english and word[0] not in self._initials and word.isalpha() and word.isascii():
+            return None  # a stem begins as its word does
+        terms, groups = _parts(word, self._english)
         for term in terms:
             if (number := self._terms.get(term)) is not None:
                 return number
+        if self._all_groups.isdisjoint(groups):
+            return None
         for number, wanted in self._groups:
             common = len(wanted & groups)
             if common > 1 and common >= _ENOUGH_GROUPS * min(len(groups), len(wanted)):
@@ -138,7 +147,7 @@ class Wanted:
 
 
 @lru_cache(maxsize=20_000)
-def _parts(word: str, *, english: bool) -> tuple[frozenset[str], frozenset[str]]:
+def _parts(word: str, english: bool) -> tuple[frozenset[str], frozenset[str]]:
     """The terms of a word, and its groups of letters apart from them."""
     folded = folded_text(word)
     if _MARK.search(folded):  # of a script that spells vowels by marks, between which the terms are no words
