@@ -15,6 +15,7 @@ inside a Hebrew question counts like a Hebrew word.
 """
 
 import re
+import threading
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
@@ -43,7 +44,16 @@ _LATIN_GROUP, _GROUP, _PAIR = 4, 3, 2
 GROUP_MARK = "#"
 """Before a group of letters, which is not the word that is spelt like it."""
 _LATIN_WORD_WEIGHT, _PART_WEIGHT = 5.0, 2.5
-_stemmer = snowballstemmer.stemmer("english")
+
+
+class _Stemmer(threading.local):
+    """One for each thread: it works on what it holds."""
+
+    def __init__(self) -> None:
+        self.stem = snowballstemmer.stemmer("english").stemWord
+
+
+_stemmer = _Stemmer()
 
 
 def terms(text: str) -> Counter[str]:
@@ -111,4 +121,4 @@ def folded_text(text: str) -> str:
 
 @lru_cache(maxsize=50_000)
 def _stem(word: str) -> str:
-    return str(_stemmer.stemWord(word))
+    return str(_stemmer.stem(word))
