@@ -46,7 +46,8 @@ def wire() -> Service:
     embedding = EmbeddingModel(settings.triton_address, settings.embedding_model, settings)
     quota = Quota(settings.quota_documents, settings.quota_bytes)
     documents, uploads = StoredDocuments(database), StoredUploads(database, quota)
-    events = DocumentEvents(Indexing(documents, originals, _extraction(settings), embedding, index))
+    extraction = _extraction(settings)
+    events = DocumentEvents(Indexing(documents, originals, extraction, embedding, index))
     workers = settings.indexing_workers
     indexing = Consumer(bus, "knowledge-indexing", events.index, events.give_up_indexing, parallel=workers)
     # A removal is never given up: what is left behind could be found.
@@ -73,6 +74,7 @@ def wire() -> Service:
             Check("NATS", bus.probe, NATS_ADVICE, needed=False),
             Check("Milvus", index.probe, "Start Milvus and check PARLEY_MILVUS_URL."),
             Check("S3", originals.probe, "Start the S3 store, create the bucket, check PARLEY_S3_* and the key files."),
+            Check("libseccomp", extraction.probe, "Install libseccomp (Debian: apt install libseccomp2)."),
             Check("Triton", embedding.probe, "Start Triton and check PARLEY_TRITON_ADDRESS.", needed=False),
             *([Check("rerank model", reranker.probe, RERANK_ADVICE, needed=False)] if reranker else []),
         ],
