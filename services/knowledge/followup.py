@@ -12,6 +12,8 @@ of both for each message that came after it.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from heapq import nlargest
+from operator import itemgetter
 
 from services.knowledge.lexical import Rarity, SparseVector
 from services.knowledge.text import seen
@@ -19,6 +21,8 @@ from services.knowledge.text import seen
 LEANING = 0.2
 SHARE = 0.15
 FADING = 0.5
+MOST_TERMS = 100
+"""Of the messages before; each costs the index time, and a message may be as long as a page."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +53,11 @@ class Question:
 
     def terms(self, rarity: Rarity) -> SparseVector:
         """What each term is worth; empty where none tells passages apart."""
-        vector = dict(rarity.question_vector(self.text))
-        own = frozenset(vector)
+        own, others = rarity.question_vector(self.text), dict[int, float]()
         for age, text in enumerate(self.before):
             for term, worth in rarity.question_vector(text).items():
-                if term not in own:
-                    vector[term] = max(vector.get(term, 0.0), worth * SHARE * FADING**age)
-        return vector
+                others[term] = max(others.get(term, 0.0), worth * SHARE * FADING**age)
+        return {**dict(nlargest(MOST_TERMS, others.items(), key=itemgetter(1))), **own}
 
 
 def question(text: str, history: Sequence[str] = ()) -> Question:

@@ -16,13 +16,17 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from heapq import nlargest
 from itertools import groupby, pairwise
+from operator import itemgetter
 
 from services.knowledge.cuts import next_whole, whole
 from services.knowledge.terms import GROUP_MARK, UNSPACED, folded_text, is_english, word_terms
 
 _ENOUGH_GROUPS = 0.6
 _SMALL_LETTERS = 3
+_MOST_WORDS = 32
+"""Of a question as long as a page; those of most worth."""
 _LEAST_WORTH = 0.1
 """A word that most passages have is still one that was searched for."""
 
@@ -63,14 +67,14 @@ class Wanted:
         self._groups: list[tuple[int, frozenset[str]]] = []
         self._all_groups: frozenset[str] = frozenset()
         self._pairs: dict[str, int] = {}
+        words: dict[str, float] = {}
         for match in _WORD.finditer(question):
             if match["unspaced"]:
-                units = _units(match[0])
-                pairs = [one + other for one, other in pairwise(units)]
-                for unit in pairs or units:
-                    self._pairs.setdefault(unit, self._number(worth(GROUP_MARK + unit if pairs else unit)))
-            else:
-                self._want(match[0], worth)
+                self._want_pairs(_units(match[0]), worth)
+            elif (best := self._worth(match[0], worth)) is not None:
+                words[match[0]] = best
+        for word, best in nlargest(_MOST_WORDS, words.items(), key=itemgetter(1)):
+            self._want(word, best)
 
     def matches(self, text: str) -> list[Match]:
         """In order, none over another."""
@@ -84,18 +88,26 @@ class Wanted:
                 matches.append(replace(match, begin=begin, end=end))
         return matches
 
-    def _want(self, word: str, worth: Callable[[str], float]) -> None:
+    def _worth(self, word: str, worth: Callable[[str], float]) -> float | None:
+        """None for a small word."""
         terms, groups = _parts(word, self._english)
         best = max(map(worth, terms or groups), default=0.0)
-        if not (terms or groups) or (best == 0.0 and len(word) <= _SMALL_LETTERS):
-            return
-        number = self._number(best)
+        return best if best or (len(word) > _SMALL_LETTERS and (terms or groups)) else None
+
+    def _want(self, word: str, worth: float) -> None:
+        terms, groups = _parts(word, self._english)
+        number = self._number(worth)
         for term in terms:
             self._terms.setdefault(term, number)
             self._initials |= {term[0], term[0].upper()}
         if len(groups) > 1:
             self._groups.append((number, groups))
             self._all_groups |= groups
+
+    def _want_pairs(self, units: Sequence[str], worth: Callable[[str], float]) -> None:
+        pairs = [one + other for one, other in pairwise(units)]
+        for unit in pairs or units:
+            self._pairs.setdefault(unit, self._number(worth(GROUP_MARK + unit if pairs else unit)))
 
     def _number(self, worth: float) -> int:
         self.worths.append(max(worth, _LEAST_WORTH))

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from services.knowledge.followup import question
-from services.knowledge.lexical import Rarity, dimension
+from services.knowledge.followup import MOST_TERMS, question
+from services.knowledge.lexical import Rarity, dimension, rarity
 from tests.knowledge.fakes import vector_of
 
 
@@ -36,3 +36,12 @@ def test_terms_of_the_history_weigh_less_than_those_of_the_question() -> None:
 def test_only_what_can_be_seen_counts() -> None:
     asked = question(" Ber\u200blin\U000e0041 ", ["", "\u200b", " no\u00adtice "])
     assert (asked.text, asked.before) == ("Berlin", ("notice",))
+
+
+def test_a_long_message_adds_no_more_than_its_rarest_terms() -> None:
+    known = rarity(["common words stand here"] * 30 + ["other"] * 100)
+    page = " ".join(f"unknown{number}x" for number in range(500)) + " common words"
+    terms = question("Berlin", [page]).terms(known)
+    assert len(terms) == 1 + MOST_TERMS
+    assert dimension("common") not in terms
+    assert dimension("berlin") in terms
