@@ -71,8 +71,8 @@ class Wanted:
         for match in _WORD.finditer(question):
             if match["unspaced"]:
                 self._want_pairs(_units(match[0]), worth)
-            elif (best := self._worth(match[0], worth)) is not None:
-                words[match[0]] = best
+            elif (best := self._worth(word := folded_text(match[0]), worth)) is not None:
+                words[word] = best
         for word, best in nlargest(_MOST_WORDS, words.items(), key=itemgetter(1)):
             self._want(word, best)
 
@@ -99,7 +99,7 @@ class Wanted:
         number = self._number(worth)
         for term in terms:
             self._terms.setdefault(term, number)
-            self._initials |= {term[0], term[0].upper()}
+            self._initials.add(term[0])
         if len(groups) > 1:
             self._groups.append((number, groups))
             self._all_groups |= groups
@@ -114,16 +114,20 @@ class Wanted:
         return len(self.worths) - 1
 
     def _found(self, text: str) -> Iterator[Match]:
+        folded = folded_text(text)
+        # Then folding has changed letter for letter, and words need not be folded one by one.
+        alike = len(folded) == len(text) and not _MARK.search(text)
         for match in _WORD.finditer(text):
+            begin, end = match.span()
             if match["unspaced"]:
-                yield from self._in_run(match.start(), match[0])
-            elif (number := self._like(match[0])) is not None:
-                yield Match(match.start(), match.end(), number)
+                yield from self._in_run(begin, match[0])
+            elif (number := self._like(folded[begin:end] if alike else folded_text(match[0]))) is not None:
+                yield Match(begin, end, number)
 
-    def _like(self, word: str) -> int | None:
-        if self._english and word[0] not in self._initials and word.isalpha() and word.isascii():
+    def _like(self, folded: str) -> int | None:
+        if self._english and folded[:1] not in self._initials and folded.isalpha() and folded.isascii():
             return None  # a stem begins as its word does
-        terms, groups = _parts(word, self._english)
+        terms, groups = _parts(folded, self._english)
         for term in terms:
             if (number := self._terms.get(term)) is not None:
                 return number
@@ -159,14 +163,14 @@ class Wanted:
 
 
 @lru_cache(maxsize=20_000)
-def _parts(word: str, english: bool) -> tuple[frozenset[str], frozenset[str]]:
+def _parts(folded: str, english: bool) -> tuple[frozenset[str], frozenset[str]]:
     """The terms of a word, and its groups of letters apart from them."""
-    folded = folded_text(word)
-    if _MARK.search(folded):  # of a script that spells vowels by marks, between which the terms are no words
+    if not folded.isalnum() and _MARK.search(folded):
+        # Of a script that spells vowels by marks, between which the terms are no words.
         bounded = f"^{folded}$"
         return frozenset((folded,)), frozenset(bounded[place : place + 3] for place in range(len(folded)))
-    found = word_terms(word, english=english)
-    groups = frozenset(term for term in found if term.startswith(GROUP_MARK))
+    found = word_terms(folded, english=english)
+    groups = frozenset(term for term in found if term[0] == GROUP_MARK)
     return found - groups, groups
 
 

@@ -18,7 +18,7 @@ import re
 import threading
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import snowballstemmer
@@ -69,9 +69,9 @@ def question_terms(text: str) -> dict[str, float]:
     return weights
 
 
-def word_terms(word: str, *, english: bool) -> frozenset[str]:
-    """The terms of one word of a text that is English or not. Those of groups of letters begin with GROUP_MARK."""
-    return frozenset(term for term, _ in _weighted(word, english=english))
+def word_terms(folded: str, *, english: bool) -> frozenset[str]:
+    """The terms of one word, folded, of a text that is English or not. GROUP_MARK begins those of groups of letters."""
+    return frozenset(term for term, _ in _of_words(folded, _words_in(folded), english))
 
 
 def is_english(text: str) -> bool:
@@ -79,11 +79,19 @@ def is_english(text: str) -> bool:
     return language.is_english(text, [found["latin"] for found in _WORD.finditer(folded_text(text)) if found["latin"]])
 
 
-def _weighted(text: str, *, english: bool | None = None) -> Iterator[tuple[str, float]]:
+def _weighted(text: str) -> Iterator[tuple[str, float]]:
     folded = folded_text(text)
-    words = [(match.lastgroup, match[0]) for match in _WORD.finditer(folded)]
-    if english is None:
-        english = language.is_english(text, [word for kind, word in words if kind == "latin"])
+    words = _words_in(folded)
+    english = language.is_english(text, [word for kind, word in words if kind == "latin"])
+    return _of_words(folded, words, english)
+
+
+def _words_in(folded: str) -> Sequence[tuple[str | None, str]]:
+    """Each with the name of its kind."""
+    return [(match.lastgroup, match[0]) for match in _WORD.finditer(folded)]
+
+
+def _of_words(folded: str, words: Sequence[tuple[str | None, str]], english: bool) -> Iterator[tuple[str, float]]:
     for match in _COMPOUND.finditer(folded):
         yield match[0].replace("-", ""), _LATIN_WORD_WEIGHT
     for kind, word in words:
