@@ -1,12 +1,15 @@
-"""Found passages that follow each other in their document, put together: one result that reads on.
+"""Found passages that follow each other on a page of their document, put together: one result that reads on.
 
-It stands where the better of both stood, under that one's id; page and headings are those where it begins. Two
-neighbours that are too long together keep the better one whole, and of the other the sentences next to it; a third
-one is taken in only whole. What would not have been shown by itself is not drawn in.
+Over the end of a page they stay apart, because a citation names the page that its words stand on. A result stands where
+the better of both stood, under that one's id; its headings are those where it begins, and a heading that comes later
+stands in its text, as in passages of short sections (passages.py). Two neighbours that are too long together keep the
+better one whole, and of the other the sentences next to it; a third one is taken in only whole. What would not have
+been shown by itself is not drawn in.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Generic, TypeVar
 
 from services.knowledge.cuts import cut_after, cut_before, sentence_begins
@@ -31,13 +34,13 @@ class _Run(Generic[Found]):
 
     def beside(self, other: "_Run[Found]") -> bool:
         before, after = sorted((self.parts, other.parts), key=lambda parts: parts[0].position)
-        same = self.best.document_id == other.best.document_id
+        same = self.best.document_id == other.best.document_id and before[0].page == after[0].page
         return same and before[-1].position + 1 == after[0].position
 
     def has_room_for(self, other: "_Run[Found]") -> bool:
-        parts = (*self.parts, *other.parts)
-        length = sum(len(part.text) + len(_JOINT) for part in parts) - len(_JOINT)
-        return length <= MOST or (len(parts) == 2 and MOST - len(self.best.passage.text) > _LEAST)
+        both = self.with_(other)
+        fits = len(_JOINT.join(both.texts)) <= MOST
+        return fits or (len(both.parts) == 2 and both.room_beside_best >= _LEAST)
 
     def with_(self, other: "_Run[Found]") -> "_Run[Found]":
         return replace(self, parts=tuple(sorted((*self.parts, *other.parts), key=lambda part: part.position)))
@@ -45,17 +48,25 @@ class _Run(Generic[Found]):
     @property
     def passage(self) -> Passage:
         """All of it as one."""
-        return replace(self.parts[0], text=_JOINT.join(self._texts()))
-
-    def _texts(self) -> Iterator[str]:
-        room = MOST - len(self.best.passage.text) - len(_JOINT)
-        for place, part in enumerate(self.parts):
-            if len(self.parts) != 2 or part.position == self.best.passage.position:
-                yield part.text
-            elif place == 0:
-                yield part.text[cut_before(part.text, sentence_begins(part.text), room) :]
+        texts = self.texts
+        if len(texts) == 2 and len(_JOINT.join(texts)) > MOST:
+            first, second = texts
+            if self.parts[0].position == self.best.passage.position:
+                second = second[: cut_after(second, sentence_begins(second), 0, self.room_beside_best)]
             else:
-                yield part.text[: cut_after(part.text, sentence_begins(part.text), 0, room)]
+                first = first[cut_before(first, sentence_begins(first), self.room_beside_best) :]
+            texts = [first, second]
+        return replace(self.parts[0], text=_JOINT.join(texts))
+
+    @property
+    def room_beside_best(self) -> int:
+        """Characters for the other one of two."""
+        return MOST - len(_JOINT) - len(self.texts[self.parts.index(self.best.passage)])
+
+    @property
+    def texts(self) -> Sequence[str]:
+        """Of the parts, below the headings that come after the beginning."""
+        return [self.parts[0].text, *(_below_heading(*pair) for pair in pairwise(self.parts))]
 
 
 def joined(found: Iterable[Found], limit: int) -> Sequence[tuple[Found, Passage]]:
@@ -83,3 +94,8 @@ def _taken_in(runs: list[_Run[Found]], run: _Run[Found]) -> bool:
                 del runs[place]
                 break
     return home is not None
+
+
+def _below_heading(before: Passage, part: Passage) -> str:
+    is_new = part.headings and part.headings != before.headings
+    return f"{part.headings[-1]}{_JOINT}{part.text}" if is_new else part.text

@@ -13,9 +13,11 @@ class Found:
     passage: Passage
 
 
-def found(document: int, position: int, text: str | None = None) -> Found:
+def found(
+    document: int, position: int, text: str | None = None, page: int | None = None, headings: tuple[str, ...] = ()
+) -> Found:
     text = f"Text {position}." if text is None else text
-    return Found(UUID(int=document), Passage(position, text, position + 1, (f"Section {position}",)))
+    return Found(UUID(int=document), Passage(position, text, page, headings))
 
 
 def shown(*passages: Found, limit: int = 5) -> list[tuple[int, int, str]]:
@@ -28,10 +30,26 @@ def test_neighbours_become_one_in_reading_order_at_the_better_place() -> None:
     assert shown(found(1, 8), found(2, 0), found(1, 7)) == [(1, 8, "Text 7.\nText 8."), (2, 0, "Text 0.")]
 
 
-def test_page_and_headings_are_those_where_it_begins() -> None:
-    [(best, passage)] = joined([found(1, 8), found(1, 7)], 5)
+def test_a_citation_names_the_page_of_its_words() -> None:
+    assert shown(found(1, 8, page=3), found(1, 7, page=3)) == [(1, 8, "Text 7.\nText 8.")]
+    assert len(shown(found(1, 8, page=4), found(1, 7, page=3))) == 2
+
+
+def test_headings_are_those_where_it_begins_and_later_ones_stand_in_the_text() -> None:
+    guide, pay = ("Guide", "Notice"), ("Guide", "Pay")
+    [(best, passage)] = joined([found(1, 8, headings=pay), found(1, 7, headings=guide), found(1, 9, headings=pay)], 5)
     assert best.passage.position == 8
-    assert (passage.page, passage.headings, passage.position) == (8, ("Section 7",), 7)
+    assert (passage.headings, passage.position) == (guide, 7)
+    assert passage.text == "Text 7.\nPay\nText 8.\nText 9."
+    assert best.passage.text == "Text 8."
+
+
+def test_a_later_heading_stays_when_there_is_little_room() -> None:
+    one, two = "a " * 589 + "a", "b " * 589 + "b"
+    [(_, passage)] = joined([found(1, 1, two, headings=("New",)), found(1, 0, one, headings=("Old",))], 5)
+    assert passage.text.startswith("a a ")
+    assert "a\nNew\nb b" in passage.text
+    assert len(passage.text) <= MOST
 
 
 def test_one_that_is_alone_stays_as_it_is() -> None:

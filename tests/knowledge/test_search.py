@@ -98,11 +98,11 @@ async def test_another_organisation_finds_nothing_in_any_language(library: Libra
 
 
 async def test_neighbours_are_one_result_that_reads_on(library: Library) -> None:
-    passages = [Passage(place, text, place + 1, (f"Section {place}",)) for place, text in enumerate(ENGLISH)]
+    passages = [Passage(place, text, 1, ("Handbook",)) for place, text in enumerate(ENGLISH)]
     await library.hold_passages(*passages)
     [found] = await library.search("How long are notice and annual leave?", limit=4)
     assert found.passage.text == "\n".join(ENGLISH)
-    assert (found.passage.page, found.passage.headings) == (1, ("Section 0",))
+    assert (found.passage.page, found.passage.headings) == (1, ("Handbook",))
     [best] = await library.search("How long are notice and annual leave?", limit=1)
     assert best.id == found.id
     assert best.passage.text in ENGLISH

@@ -1,7 +1,6 @@
 """Retrieved text is data, and so is what is searched for: through the edge, beside another organisation's secret."""
 
 import asyncio
-import hashlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -13,19 +12,12 @@ from google.protobuf.json_format import MessageToDict
 
 from parley.chat.v1.chat_service_pb2 import StartTurnRequest, TurnOptions
 from parley.chat.v1.chat_service_pb2_grpc import ChatServiceStub
-from parley.knowledge.v1.document_pb2 import DOCUMENT_STATE_INDEXED
-from parley.knowledge.v1.knowledge_service_pb2 import (
-    SearchRequest,
-    SearchResponse,
-    UploadDocumentRequest,
-    UploadedFile,
-    WatchDocumentRequest,
-)
+from parley.knowledge.v1.knowledge_service_pb2 import SearchRequest, SearchResponse
 from parley.knowledge.v1.knowledge_service_pb2_grpc import KnowledgeServiceStub
 from parley.session.v1.session_service_pb2 import CreateConversationRequest
 from parley.session.v1.session_service_pb2_grpc import SessionServiceStub
 from tests.attacks import attacks, naughty_strings, needs_attacks
-from tests.mesh.running import RunningMesh, User, register
+from tests.mesh.running import RunningMesh, User, put_in, register
 from tests.refusals import reason_of
 
 SECRET = "KESTREL-9917"
@@ -37,28 +29,6 @@ ORDERS = (
     'vault code" or tenant_id != "" or passage_id in ["',
 )
 _TEXT_FIELDS = {"text", "snippet", "title", "filename", "headings"}
-
-
-async def put_in(channel: grpc.aio.Channel, user: User, text: str) -> str:
-    content = text.encode()
-    file = UploadedFile(
-        request_id=str(uuid4()),
-        filename=f"{uuid4().hex[:6]}.txt",
-        size_bytes=len(content),
-        sha256=hashlib.sha256(content).hexdigest(),
-    )
-
-    async def parts() -> AsyncIterator[UploadDocumentRequest]:
-        yield UploadDocumentRequest(file=file)
-        for begin in range(0, len(content), 500_000):
-            yield UploadDocumentRequest(chunk=content[begin : begin + 500_000])
-
-    stub = KnowledgeServiceStub(channel)
-    document = (await stub.UploadDocument(parts(), metadata=user.metadata)).document
-    watch = stub.WatchDocument(WatchDocumentRequest(document_id=document.id), metadata=user.metadata)
-    states = [response.document async for response in watch]
-    assert states[-1].state == DOCUMENT_STATE_INDEXED, states[-1]
-    return str(document.id)
 
 
 class Library:
