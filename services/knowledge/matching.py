@@ -13,7 +13,7 @@ Small words are left out: English function words, and of at most three letters t
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from heapq import nlargest
@@ -31,18 +31,20 @@ _LEAST_WORTH = 0.1
 """A word that most passages have is still one that was searched for."""
 
 
-def _marks() -> str:
-    """All combining marks as ranges of a character class."""
-    codes = (code for code in range(0x300, 0x20000) if unicodedata.category(chr(code))[0] == "M")
-    runs = ([code for _, code in run] for _, run in groupby(enumerate(codes), key=lambda pair: pair[1] - pair[0]))
+_MARKS = frozenset(letter for letter in map(chr, range(0x300, 0x20000)) if unicodedata.category(letter)[0] == "M")
+
+
+def _ranges(letters: Iterable[str]) -> str:
+    """As in a character class."""
+    codes = enumerate(sorted(map(ord, letters)))
+    runs = ([code for _, code in run] for _, run in groupby(codes, key=lambda pair: pair[1] - pair[0]))
     return "".join(f"{chr(run[0])}-{chr(run[-1])}" for run in runs)
 
 
-_MARK = re.compile(f"[{_marks()}]")
 _LETTERS = f"[^\\W_{UNSPACED}]"
 _WORD = re.compile(
     f"(?P<unspaced>[{UNSPACED}]+)"
-    f"|{_LETTERS}+(?:(?:{_MARK.pattern}|[\u200c\u200d])+{_LETTERS}*|-(?=[0-9A-Za-z\u00c0-\u024f]){_LETTERS}+)*"
+    f"|{_LETTERS}+(?:(?:[{_ranges(_MARKS)}]|[\u200c\u200d])+{_LETTERS}*|-(?=[0-9A-Za-z\u00c0-\u024f]){_LETTERS}+)*"
 )
 
 
@@ -114,19 +116,21 @@ class Wanted:
         return len(self.worths) - 1
 
     def _found(self, text: str) -> Iterator[Match]:
-        folded = folded_text(text)
+        folded, initials = folded_text(text), self._initials
         # Then folding has changed letter for letter, and words need not be folded one by one.
-        alike = len(folded) == len(text) and not _MARK.search(text)
+        alike = len(folded) == len(text) and (text.isascii() or _MARKS.isdisjoint(text))
         for match in _WORD.finditer(text):
             begin, end = match.span()
-            if match["unspaced"]:
+            if match.lastgroup:
                 yield from self._in_run(begin, match[0])
-            elif (number := self._like(folded[begin:end] if alike else folded_text(match[0]))) is not None:
+                continue
+            word = folded[begin:end] if alike else folded_text(match[0])
+            if self._english and word[:1] not in initials and word.isascii() and word.isalpha():
+                continue  # a stem begins as its word does
+            if (number := self._like(word)) is not None:
                 yield Match(begin, end, number)
 
     def _like(self, folded: str) -> int | None:
-        if self._english and folded[:1] not in self._initials and folded.isalpha() and folded.isascii():
-            return None  # a stem begins as its word does
         terms, groups = _parts(folded, self._english)
         for term in terms:
             if (number := self._terms.get(term)) is not None:
@@ -165,7 +169,7 @@ class Wanted:
 @lru_cache(maxsize=20_000)
 def _parts(folded: str, english: bool) -> tuple[frozenset[str], frozenset[str]]:
     """The terms of a word, and its groups of letters apart from them."""
-    if not folded.isalnum() and _MARK.search(folded):
+    if not (folded.isalnum() or _MARKS.isdisjoint(folded)):
         # Of a script that spells vowels by marks, between which the terms are no words.
         bounded = f"^{folded}$"
         return frozenset((folded,)), frozenset(bounded[place : place + 3] for place in range(len(folded)))

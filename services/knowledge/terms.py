@@ -122,6 +122,8 @@ def _groups(word: str, size: int) -> Iterator[tuple[str, float]]:
 
 def folded_text(text: str) -> str:
     """Without what spellings of the same word differ in; it may be shorter or longer."""
+    if text.isascii():
+        return text.lower()
     text = _POINTS.sub("", unicodedata.normalize("NFKD", text.casefold()))
     text = unicodedata.normalize("NFC", text).translate(_SAME_LETTERS)
     return _LONE_GREEK.sub(lambda letter: unicodedata.name(letter[0]).rpartition(" ")[2].lower(), text)
