@@ -110,6 +110,7 @@ def _passage(found: FoundPassage) -> Passage:
         headings=tuple(found.headings),
         text=found.text,
         snippet=found.snippet,
+        faq_id=found.faq_id,
     )
 
 

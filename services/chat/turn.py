@@ -106,7 +106,7 @@ class Message:
 
 @dataclass(frozen=True, kw_only=True)
 class Passage:
-    """A piece of a document that fits the question."""
+    """A piece of a document that fits the question, or a FAQ that answers it: then `faq_id` is its id, else empty."""
 
     id: str
     document_id: str
@@ -115,6 +115,7 @@ class Passage:
     headings: tuple[str, ...]
     text: str
     snippet: str = ""  # the piece of the text that fits best; empty where nobody chose one
+    faq_id: str = ""
 
 
 class FinishReason(StrEnum):

@@ -21,6 +21,7 @@ ADAPTERS = {
     "embedding": {"grpc", "tritonclient", "numpy", "google"},
     "rerank_model": {"grpc", "tritonclient", "numpy", "google"},
     "index": {"pymilvus", "grpc"},
+    "phrasings": {"numpy"},
     "storage": {"obstore"},
     "turnlog": {"redis", "parley", "google"},
     "metrics": {"prometheus_client"},

@@ -89,7 +89,7 @@ class DocumentFailure(_message.Message):
     def __init__(self, reason: _Optional[_Union[_error_reason_pb2.ErrorReason, str]] = ..., message: _Optional[str] = ...) -> None: ...
 
 class Passage(_message.Message):
-    __slots__ = ("id", "document_id", "filename", "page", "headings", "text", "snippet", "highlights")
+    __slots__ = ("id", "document_id", "filename", "page", "headings", "text", "snippet", "highlights", "faq_id")
     ID_FIELD_NUMBER: _ClassVar[int]
     DOCUMENT_ID_FIELD_NUMBER: _ClassVar[int]
     FILENAME_FIELD_NUMBER: _ClassVar[int]
@@ -98,6 +98,7 @@ class Passage(_message.Message):
     TEXT_FIELD_NUMBER: _ClassVar[int]
     SNIPPET_FIELD_NUMBER: _ClassVar[int]
     HIGHLIGHTS_FIELD_NUMBER: _ClassVar[int]
+    FAQ_ID_FIELD_NUMBER: _ClassVar[int]
     id: str
     document_id: str
     filename: str
@@ -106,7 +107,8 @@ class Passage(_message.Message):
     text: str
     snippet: str
     highlights: _containers.RepeatedCompositeFieldContainer[Highlight]
-    def __init__(self, id: _Optional[str] = ..., document_id: _Optional[str] = ..., filename: _Optional[str] = ..., page: _Optional[int] = ..., headings: _Optional[_Iterable[str]] = ..., text: _Optional[str] = ..., snippet: _Optional[str] = ..., highlights: _Optional[_Iterable[_Union[Highlight, _Mapping]]] = ...) -> None: ...
+    faq_id: str
+    def __init__(self, id: _Optional[str] = ..., document_id: _Optional[str] = ..., filename: _Optional[str] = ..., page: _Optional[int] = ..., headings: _Optional[_Iterable[str]] = ..., text: _Optional[str] = ..., snippet: _Optional[str] = ..., highlights: _Optional[_Iterable[_Union[Highlight, _Mapping]]] = ..., faq_id: _Optional[str] = ...) -> None: ...
 
 class Highlight(_message.Message):
     __slots__ = ("begin", "end")
