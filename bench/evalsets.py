@@ -5,7 +5,9 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from services.knowledge.passages import Block, Passage, cut
 from stack.mesh import PROJECT
@@ -23,6 +25,18 @@ class EvalSet:
     documents: Mapping[str, Sequence[Passage]]
     questions: Mapping[str, str]
     relevant: Mapping[str, Mapping[str, int]]
+    history: Mapping[str, Sequence[str]]
+    """What the asker had said before each question, newest last; nothing where a set has no conversations."""
+
+    @property
+    def unrelated(self) -> Mapping[str, Sequence[str]]:
+        """Before each question two others of the set that ask for something else."""
+        keys, before = list(self.questions), {}
+        for place, key in enumerate(keys):
+            others = (keys[(place + step) % len(keys)] for step in range(7, len(keys)))
+            strangers = (other for other in others if not self.relevant[other].keys() & self.relevant[key].keys())
+            before[key] = [self.questions[other] for other in islice(strangers, 2)]
+        return before
 
     def ndcg(self, found: Mapping[str, Sequence[str]]) -> float:
         """Mean nDCG@10 of the documents found for each question, best first."""
@@ -41,9 +55,11 @@ class Source:
         for line in (folder / "dev" / "qrels.tsv").read_text().splitlines()[1:]:
             question, document, grade = line.split("\t")
             relevant.setdefault(question, {})[document] = int(grade)
-        questions = {entry["id"]: entry["text"] for entry in _entries(folder / "dev" / "queries.jsonl")}
+        entries = {entry["id"]: entry for entry in _entries(folder / "dev" / "queries.jsonl")}
         documents = {entry["id"]: _passages(entry) for entry in _entries(folder / "corpus.jsonl")}
-        return EvalSet(self.name, self.goal, documents, {key: questions[key] for key in relevant}, relevant)
+        questions = {key: entries[key]["text"] for key in relevant}
+        history = {key: _asked_before(entries[key]) for key in relevant}
+        return EvalSet(self.name, self.goal, documents, questions, relevant, history)
 
 
 SOURCES = (
@@ -59,11 +75,15 @@ SOURCES = (
 )
 
 
-def _entries(file: Path) -> Sequence[Mapping[str, str]]:
+def _entries(file: Path) -> Sequence[Mapping[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-def _passages(entry: Mapping[str, str]) -> Sequence[Passage]:
+def _asked_before(entry: Mapping[str, Any]) -> Sequence[str]:
+    return [message["content"] for message in entry.get("history", ()) if message["role"] == "user"]
+
+
+def _passages(entry: Mapping[str, Any]) -> Sequence[Passage]:
     """As of a document whose only heading is the title."""
     title = entry.get("title", "")
     return list(cut([Block(entry["text"], headings=(title,) if title else ())]))

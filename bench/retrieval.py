@@ -1,8 +1,9 @@
 """How well, and how fast, does Search find what answers a question?
 
 nDCG@10 of the development parts of public sets, each in an organisation of its own, through the real Search RPC at the
-edge with the settings that ship; beside it each side of the search alone. Then the time of a search in an organisation
-of 10,000 passages, and how much of it the model and Milvus need when they are asked directly.
+edge with the settings that ship: each question alone, with what was said before it where the set has conversations, and
+after two questions that have nothing to do with it. Beside it each side of the search alone. Then the time of a search
+in an organisation of 10,000 passages, and how much of it the model and Milvus need when they are asked directly.
 
 `python -m bench.retrieval [part of a set's name]...`; without the evaluation folder it says so and measures nothing.
 """
@@ -20,6 +21,7 @@ from bench.mesh import RunningMesh, machine, percentile, running_mesh
 from bench.organisation import Filler, register, sign_in
 from parley.knowledge.v1.knowledge_service_pb2 import SearchRequest
 from parley.knowledge.v1.knowledge_service_pb2_grpc import KnowledgeServiceStub
+from services.chat.finding import EARLIER_QUESTIONS
 from services.knowledge.lexical import Rarity, rarity
 from services.knowledge.passages import Passage
 
@@ -27,6 +29,7 @@ _LIMIT = 20
 _SIDE_LIMIT = 50
 _PASSAGES = 10_000
 _WARM_UP, _ROUNDS = 20, 300
+_SAID_BEFORE = ("Is there a vaccine against malaria?", "How is it given to children who are under five years old?")
 _MERGING_S = 5.0  # Milvus merges what was written
 
 Found = Mapping[str, Sequence[str]]
@@ -35,6 +38,14 @@ Found = Mapping[str, Sequence[str]]
 async def _found(questions: Mapping[str, str], search: Callable[[str], Awaitable[Sequence[str]]]) -> Found:
     """The documents found for each question, each once."""
     return {key: list(dict.fromkeys(await search(text)))[:CUTOFF] for key, text in questions.items()}
+
+
+async def _found_after(organisation: "_Organisation", questions: EvalSet, before: Mapping[str, Sequence[str]]) -> Found:
+    """The same for questions that something was said before."""
+    return {
+        key: list(dict.fromkeys(await organisation.search(text, before[key][-EARLIER_QUESTIONS:])))[:CUTOFF]
+        for key, text in questions.questions.items()
+    }
 
 
 class _Organisation:
@@ -56,10 +67,13 @@ class _Organisation:
     async def sign_in(self) -> None:
         self._metadata = await sign_in(self._edge, self._email)
 
-    async def search(self, text: str) -> Sequence[str]:
-        request = SearchRequest(query=text, limit=_LIMIT)
+    async def search(self, text: str, history: Sequence[str] = ()) -> Sequence[str]:
+        request = SearchRequest(query=text, limit=_LIMIT, history=[earlier[:2000] for earlier in history])
         response = await KnowledgeServiceStub(self._edge).Search(request, metadata=self._metadata)
         return [passage.filename for passage in response.passages]
+
+    async def follow_up(self, text: str) -> Sequence[str]:
+        return await self.search(text, _SAID_BEFORE)
 
     async def near(self, text: str) -> Sequence[str]:
         [vector] = await self._filler.embedding.embed([text])
@@ -84,23 +98,31 @@ async def _quality(organisation: _Organisation, found: EvalSet) -> None:
     ours = found.ndcg(await _found(found.questions, organisation.search))
     lexical = found.ndcg(await _found(found.questions, organisation.sharing))
     dense = found.ndcg(await _found(found.questions, organisation.near))
+    await organisation.sign_in()
+    unrelated = found.ndcg(await _found_after(organisation, found, found.unrelated))
     passages = sum(map(len, found.documents.values()))
     verdict = "" if ours >= found.goal else "   MISSED"
     print(
         f"  {found.name:<15}{passages:6} passages {len(found.questions):5} questions   nDCG@10 {ours:.3f}"
-        f"   goal {found.goal:.3f}   terms alone {lexical:.3f}   model alone {dense:.3f}{verdict}",
+        f"   goal {found.goal:.3f}   terms alone {lexical:.3f}   model alone {dense:.3f}"
+        f"   after others {unrelated:.3f}{verdict}",
         flush=True,
     )
+    if any(found.history.values()):
+        await organisation.sign_in()
+        whole = found.ndcg(await _found_after(organisation, found, found.history))
+        print(f"  {'':<15}with what was said before   nDCG@10 {whole:.3f}", flush=True)
 
 
 async def _speed(organisation: _Organisation, questions: Sequence[str]) -> None:
     await organisation.sign_in()
-    lines = {
+    lines: dict[str, Callable[[str], Awaitable[object]]] = {
         "Search through the edge": organisation.search,
         "  its model and Milvus, asked directly": organisation.both,
         "  Milvus by terms": organisation.sharing,
         "  the model": organisation.embed,
         "  the model, then Milvus by vector": organisation.near,
+        "Search after two other questions": organisation.follow_up,
     }
     p50: dict[str, float] = {}
     for name, call in lines.items():

@@ -48,6 +48,9 @@ def up(
     embedding_models: Annotated[
         str, typer.Option(help="Models of indexes; the first index is made with the first one.")
     ] = "embedding",
+    rerank_model: Annotated[
+        Path | None, typer.Option(help="Folder of a Triton model that orders what search finds: models/README.md.")
+    ] = None,
 ) -> None:
     """Start the whole mesh. Ctrl-C stops it and loses nothing."""
     from stack import lock
@@ -61,15 +64,18 @@ def up(
         )
     if port == tls_port != 0:
         raise typer.BadParameter(f"{port} is the plaintext port, too", param_hint="--tls-port")
+    reranker = _rerank_model(rerank_model)
     options = Options(
         http_port=port,
         https_port=tls_port,
         replicas=_replicas(replicas),
         chat_models=_models(chat_models, "--chat-models"),
         embedding_models=_models(embedding_models, "--embedding-models"),
+        rerank_model=reranker,
     )
     arguments = [f"--data-dir={where}", f"--port={port}", f"--tls-port={tls_port}", f"--replicas={replicas}"]
     arguments += [f"--chat-models={chat_models}", f"--embedding-models={embedding_models}"]
+    arguments += [f"--rerank-model={reranker}"] if reranker else []
     try:
         if detach:
             status = upping.run_detached(where, options, console, arguments)
@@ -263,6 +269,17 @@ def _models(text: str, option: str) -> tuple[str, ...]:
     if not names or not offered.issuperset(names):
         raise typer.BadParameter(f"'{text}' is not a list of models of {', '.join(sorted(offered))}", param_hint=option)
     return names
+
+
+def _rerank_model(folder: Path | None) -> Path | None:
+    if folder is None:
+        return None
+    folder = folder.expanduser().resolve()
+    if not (folder / "config.pbtxt").is_file():
+        raise typer.BadParameter(
+            f"'{folder}' has no config.pbtxt, so it is no Triton model", param_hint="--rerank-model"
+        )
+    return folder
 
 
 def _refuse(message: str) -> None:

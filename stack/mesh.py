@@ -38,6 +38,8 @@ class Options:
     """Triton models that chat offers, the default one first."""
     embedding_models: tuple[str, ...] = ("embedding",)
     """Triton models that indexes are made with, the first index by the first one."""
+    rerank_model: Path | None = None
+    """The folder of a Triton model that knowledge has order what it finds; None: none does."""
 
 
 @dataclass(frozen=True, kw_only=True)

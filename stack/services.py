@@ -87,7 +87,9 @@ def _chat(mesh: Mesh) -> Mapping[str, object]:
 
 
 def _knowledge(mesh: Mesh) -> Mapping[str, object]:
+    reranker = mesh.options.rerank_model
     return {
+        **({"RERANK_MODEL": reranker.name} if reranker else {}),
         "TRITON_ADDRESS": mesh.address("triton"),
         "EMBEDDING_MODEL": mesh.options.embedding_models[0],
         "MILVUS_URL": f"http://{mesh.address('milvus')}",

@@ -73,6 +73,9 @@ def _options(mesh: Mesh, folder: Path) -> Iterator[str]:
     yield "--disable-auto-complete-config"
     for model in dict.fromkeys((*mesh.options.embedding_models, *mesh.options.chat_models)):
         yield f"--load-model={model}"
+    if reranker := mesh.options.rerank_model:
+        yield f"--model-repository={reranker.parent}"
+        yield f"--load-model={reranker.name}"
     yield f"--backend-directory={folder / 'backends'}"
     yield f"--backend-config=python,shm-region-prefix-name={_shared_memory_prefix(folder)}"
     # Threads of a model that pass its responses on. Of the usual 32, each response wakes the one that slept longest.

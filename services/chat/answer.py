@@ -18,6 +18,7 @@ from typing import Protocol, TypeVar
 from uuid import UUID
 
 from services.chat import notes
+from services.chat.finding import Documents, Finding
 from services.chat.journal import REWOUND_STEP, Journal
 from services.chat.live import LiveTurn, TurnTaken, Wish
 from services.chat.pace import Pace
@@ -25,7 +26,6 @@ from services.chat.prompt import Prompts
 from services.chat.speech import FIRST_PAUSE_S, LONGEST_PAUSE_S, HandedOver, Model, Speech
 from services.chat.takeover import Recovered
 from services.chat.turn import (
-    Asker,
     CancellationCause,
     Cancelled,
     Completed,
@@ -60,13 +60,6 @@ class Conversations(Protocol):
         self, turn: Turn, text: str, *, whole: bool, passages: Sequence[Passage], usage: Usage
     ) -> SavedAnswer:
         """Save the answer unless the turn has one; return what is saved. Raises NotFound or Unavailable."""
-
-
-class Documents(Protocol):
-    """The passages of the organisation's documents, kept by knowledge."""
-
-    async def search(self, asker: Asker, text: str) -> Sequence[Passage]:
-        """Passages that fit, best first. Raises Refusal, in time for a person who waits."""
 
 
 class TurnMeter(Protocol):
@@ -154,42 +147,25 @@ class Answer:
             await self._rewind()
         try:
             async with asyncio.timeout_at(self._until_s), asyncio.TaskGroup() as tasks:
-                searching = tasks.create_task(self._search_again(self._found.sources))
-                history = await self._open()
+                finding = Finding(self._means.documents, self._turn, self._found.sources, tasks)
+                history = await self._open(finding)
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
         except TimeoutError:
             if not self.opened:
                 raise Unavailable(Reason.CONVERSATION_UNAVAILABLE, "The turn's time ran out before it began.") from None
             return Wish(CancellationCause.DEADLINE, self._until_s).cancelled(CancellationCause.DEADLINE)
-        return self._stopped() or await self._speak(history, searching.result())
+        return self._stopped() or await self._speak(history, finding.sources)
 
-    async def _open(self) -> Sequence[Message]:
+    async def _open(self, finding: Finding) -> Sequence[Message]:
         """What was said before; from here on, the question is saved."""
         opening = partial(self._means.conversations.open_turn, self._turn)
         history = await (self._patiently(opening, self._until_s) if self._patient else opening())
+        finding.follow(history)
         if not self.opened:
             self.opened = True
             await self._journal.write(self._started())
         return history
-
-    async def _search(self) -> Sources:
-        if not self._turn.question.search:
-            return Sources((), degraded=False)
-        try:
-            found = await self._means.documents.search(self._turn.asker, self._turn.question.text)
-        except Refusal:
-            return Sources((), degraded=True)
-        return Sources(tuple(found), degraded=False)
-
-    async def _search_again(self, shown: Sources | None) -> Sources:
-        """The passages that were shown, whole where they can be found again, else as much as was shown of them."""
-        if shown is None:
-            return await self._search()
-        if not shown.passages:
-            return shown
-        whole = {passage.id: passage for passage in (await self._search()).passages}
-        return replace(shown, passages=tuple(whole.get(passage.id, passage) for passage in shown.passages))
 
     def _stopped(self) -> Cancelled | None:
         """How the turn ends when it was stopped before the model spoke. Raises HandedOver."""

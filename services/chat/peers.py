@@ -81,15 +81,19 @@ class SessionPeer:
 
 
 class KnowledgePeer:
-    """Implements answer.Documents."""
+    """Implements finding.Documents."""
 
     def __init__(self, channel: grpc.aio.Channel, *, passages: int, timeout_s: float) -> None:
         self._stub = KnowledgeServiceStub(channel)
         self._passages = passages
         self._timeout_s = timeout_s
 
-    async def search(self, asker: Asker, text: str) -> Sequence[Passage]:
-        request = knowledge_service_pb2.SearchRequest(query=text[:_QUERY_CHARACTERS], limit=self._passages)
+    async def search(self, asker: Asker, text: str, history: Sequence[str]) -> Sequence[Passage]:
+        request = knowledge_service_pb2.SearchRequest(
+            query=text[:_QUERY_CHARACTERS],
+            limit=self._passages,
+            history=[earlier[:_QUERY_CHARACTERS] for earlier in history],
+        )
         try:
             response = await self._stub.Search(request, **_options(asker, self._timeout_s))
         except grpc.aio.AioRpcError as error:
@@ -105,6 +109,7 @@ def _passage(found: FoundPassage) -> Passage:
         page=found.page if found.HasField("page") else None,
         headings=tuple(found.headings),
         text=found.text,
+        snippet=found.snippet,
         faq_id=found.faq_id,
     )
 

@@ -114,6 +114,7 @@ class Passage:
     page: int | None
     headings: tuple[str, ...]
     text: str
+    snippet: str = ""  # the piece of the text that fits best; empty where nobody chose one
     faq_id: str = ""
 
 

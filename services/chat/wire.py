@@ -213,7 +213,7 @@ def citations(passages: Sequence[Passage]) -> list[session_pb2.Citation]:
             title=passage.title[:255],
             page=passage.page,
             headings=_bounded(passage.headings, 300),
-            snippet=passage.text[:300],
+            snippet=(passage.snippet or passage.text)[:300],
             faq_id=passage.faq_id,
         )
         for number, passage in enumerate(passages, 1)

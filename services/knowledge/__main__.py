@@ -10,6 +10,7 @@ from parley.knowledge.v1.crawl_service_pb2_grpc import add_CrawlServiceServicer_
 from parley.knowledge.v1.faq_service_pb2_grpc import add_FaqServiceServicer_to_server
 from parley.knowledge.v1.index_service_pb2_grpc import add_IndexServiceServicer_to_server
 from parley.knowledge.v1.knowledge_service_pb2_grpc import add_KnowledgeServiceServicer_to_server
+from services.knowledge import metrics
 from services.knowledge.crawl.handlers import CrawlEvents, CrawlService
 from services.knowledge.crawl.pace import Pace
 from services.knowledge.crawl.reading import LinkProcess
@@ -39,6 +40,8 @@ from services.knowledge.indexes.store import StoredIndexes
 from services.knowledge.indexes.version import Index, IndexVersion
 from services.knowledge.indexing import Indexing
 from services.knowledge.placing import Placing
+from services.knowledge.rerank_model import RerankModel
+from services.knowledge.reranking import Reranking
 from services.knowledge.search import Search
 from services.knowledge.settings import Settings
 from services.knowledge.storage import StoredOriginals
@@ -59,6 +62,7 @@ from services.shared.serving.server import NATS_ADVICE, POSTGRES_ADVICE, Check, 
 from services.shared.serving.settings import read_settings
 from services.shared.serving.tls import ssl_context
 
+RERANK_ADVICE = "Load the model that PARLEY_RERANK_MODEL names into Triton; see models/README.md."
 # What reading the links of one page may cost.
 _LINKS_MEMORY_BYTES, _LINKS_CPU_S, _LINKS_WALL_S = 1024 * 1024 * 1024, 10, 20.0
 
@@ -97,8 +101,11 @@ def wire() -> Service:
     # A removal or a change of place is never given up: what is left behind could be found, or not be found.
     removal = Consumer(bus, "knowledge-removal", events.remove, events.remove)
     places = Consumer(bus, "knowledge-placing", events.place, events.place)
-    search, watch = Search(indexes, Vocabulary(documents), documents), Watch(documents, listener)
     operating = IndexService(Rebuilding(record, embedding, listener), reconcile)
+    reranker = _reranker(settings)
+    reranking = Reranking(reranker, settings.rerank_timeout_s, metrics.reranked) if reranker else None
+    search = Search(indexes, Vocabulary(documents), documents, reranking)
+    watch = Watch(documents, listener)
     curated = Matching(faqs, embedding, PhrasingTable())
     reception = Reception(uploads, originals)
     handler = KnowledgeService(documents, reception, search, watch, curated)
@@ -127,6 +134,7 @@ def wire() -> Service:
             *(database, listener.running(), bus.running(), relay.running()),
             *(stores, embedding, background(indexes.follow), background(rebuild.run), background(stores.keep_warm)),
             *(indexing.running(), removal.running(), places.running()),
+            *([reranker] if reranker else []),
             *(outbound, crawling.running(), settled.running()),
             *(background(partial(sweep, uploads, originals)), background(reconcile.run)),
             background(partial(keep_learning, faqs, embedding)),
@@ -138,8 +146,15 @@ def wire() -> Service:
             Check("S3", originals.probe, "Start the S3 store, create the bucket, check PARLEY_S3_* and the key files."),
             Check("libseccomp", extraction.probe, "Install libseccomp (Debian: apt install libseccomp2)."),
             Check("Triton", embedding.probe, "Start Triton and check PARLEY_TRITON_ADDRESS.", needed=False),
+            *([Check("rerank model", reranker.probe, RERANK_ADVICE, needed=False)] if reranker else []),
         ],
     )
+
+
+def _reranker(settings: Settings) -> RerankModel | None:
+    if not settings.rerank_model:
+        return None
+    return RerankModel(settings.triton_address, settings.rerank_model, settings, settings.rerank_timeout_s)
 
 
 def _extraction(settings: Settings) -> ExtractionProcess:

@@ -21,7 +21,7 @@ _REPLY_TIMEOUT_S = 20.0
 _PROBE_TIMEOUT_S = 3.0
 _NO_SUCH_MODEL = {f"StatusCode.{code}" for code in ("NOT_FOUND", "INVALID_ARGUMENT", "UNIMPLEMENTED")}
 """What Triton says of a name that it does not know, and of a model that takes something else than texts."""
-_OPTIONS = (
+CHANNEL_OPTIONS = (
     ("grpc.ssl_target_name_override", "triton"),
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
@@ -38,7 +38,7 @@ class EmbeddingModel:
         self._client: InferenceServerClient | None = None
 
     async def __aenter__(self) -> Self:
-        options = list(_OPTIONS)
+        options = list(CHANNEL_OPTIONS)
         self._client = InferenceServerClient(self._address, creds=channel_credentials(self._tls), channel_args=options)
         return self
 

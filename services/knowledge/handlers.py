@@ -151,7 +151,8 @@ class KnowledgeService(KnowledgeServiceServicer):
     async def Search(self, request: SearchRequest, context: Context) -> SearchResponse:
         caller, limit = caller_of(context), request.limit or _DEFAULT_PASSAGES
         filters = wire.filters(request)
-        passages = self._search(caller.tenant_id, request.query, limit, caller.user_id, filters)
+        wanted = (caller.tenant_id, request.query, limit, caller.user_id)
+        passages = self._search(*wanted, request.history, filters)
         curated = self._curated if filters == EVERYTHING else None  # a FAQ is of no collection, type or day
         found = await (curated.before(caller.tenant_id, request.query, limit, passages) if curated else passages)
         return SearchResponse(passages=map(wire.found, found))

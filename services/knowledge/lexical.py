@@ -47,11 +47,16 @@ class Rarity:
         """Empty for a text without a term that tells passages apart."""
         vector: dict[int, float] = {}
         for term, weight in question_terms(text).items():
-            containing = self.containing.get(key := dimension(term), 0)
-            if self.passages * COMMON >= 1 and containing > self.passages * COMMON:
-                continue
-            vector[key] = weight * math.log(1 + (self.passages - containing + 0.5) / (containing + 0.5))
+            if worth := self.worth(key := dimension(term)):
+                vector[key] = weight * worth
         return vector
+
+    def worth(self, key: int) -> float:
+        """What a term, by its dimension, is worth in telling passages apart; 0 for one that most of them have."""
+        containing = self.containing.get(key, 0)
+        if self.passages * COMMON >= 1 and containing > self.passages * COMMON:
+            return 0.0
+        return math.log(1 + (self.passages - containing + 0.5) / (containing + 0.5))
 
 
 def rarity(texts: Iterable[str]) -> Rarity:

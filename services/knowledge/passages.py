@@ -33,7 +33,7 @@ LEAST = 200
 MAX_HEADINGS = 8
 MAX_HEADING_CHARACTERS = 200
 # After these a sentence is over: Latin, Greek and Cyrillic, CJK, Arabic and Urdu, Hindi, Ethiopic and Armenian ends.
-_SENTENCE_END = re.compile(r"(?<=[.!?…;])[\"'”’)\]]*\s+|(?<=[。！？｡])|(?<=[؟۔।॥።։])\s*|\n+")
+SENTENCE_END = re.compile(r"(?<=[.!?…;])[\"'”’)\]]*\s+|(?<=[。！？｡])|(?<=[؟۔।॥።։])\s*|\n+")
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def _pieces(text: str) -> Iterator[str]:
         yield text
         return
     begin = 0
-    for end in (*(match.end() for match in _SENTENCE_END.finditer(text)), len(text)):
+    for end in (*(match.end() for match in SENTENCE_END.finditer(text)), len(text)):
         while end - begin > MOST:
             middle = _word_end(text, begin)
             yield text[begin:middle]

@@ -3,6 +3,9 @@
 The index is asked for what is near in meaning and for what shares terms. The second needs no embedding, so both run at
 the same time; one hybrid query would wait for the model and could not fuse the scores as fusion.py does.
 
+What is found goes through stages, each a file of its own: fusion, the record, a rerank model where there is one,
+variety, neighbours, snippets.
+
 Who sees a passage and what a search is narrowed to is part of all three. The index may hold what the record has dropped
 already (a deleted document, one that is still being indexed or was hidden just now), so more is asked of it than is
 wanted, and only the record decides what is returned.
@@ -10,15 +13,19 @@ wanted, and only the record decides what is returned.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 from uuid import UUID
 
 from services.knowledge.filters import EVERYTHING, Filters
+from services.knowledge.followup import Question, question
 from services.knowledge.fusion import fused, lexical_weight
-from services.knowledge.lexical import Rarity, SparseVector
+from services.knowledge.lexical import Rarity, SparseVector, dimension
+from services.knowledge.matching import Wanted
+from services.knowledge.neighbours import joined
 from services.knowledge.passages import Passage
-from services.knowledge.text import seen
+from services.knowledge.reranking import BEST, Reranking
+from services.knowledge.snippet import NO_SNIPPET, Snippet, snippet
 from services.knowledge.variety import varied
 
 _ASKED_PER_WANTED = 3
@@ -39,6 +46,7 @@ class FoundPassage:
     document_id: UUID
     filename: str
     passage: Passage
+    snippet: Snippet = NO_SNIPPET
 
 
 class Embedding(Protocol):
@@ -116,10 +124,17 @@ class Passages(Protocol):
 class Search:
     """Search in the documents of an organisation."""
 
-    def __init__(self, indexes: SearchedIndexes, rarities: Rarities, passages: Passages) -> None:
+    def __init__(
+        self,
+        indexes: SearchedIndexes,
+        rarities: Rarities,
+        passages: Passages,
+        reranking: Reranking | None = None,
+    ) -> None:
         self._indexes = indexes
         self._rarities = rarities
         self._passages = passages
+        self._reranking = reranking
 
     async def __call__(
         self,
@@ -127,30 +142,54 @@ class Search:
         query: str,
         limit: int,
         user_id: UUID | None = None,
+        history: Sequence[str] = (),
         filters: Filters = EVERYTHING,
     ) -> Sequence[FoundPassage]:
-        """At most `limit` passages, best first; none for a query without a character to see. Raises Unavailable."""
-        if not (text := seen(query)):
+        """At most `limit` passages, best first; none for a query without a character to see. Raises Unavailable.
+
+        `history` is what was said before the query, newest last.
+        """
+        asked = question(query, history)
+        if not asked.text:
             return []
-        asked = max(limit * _ASKED_PER_WANTED, _LEAST_ASKED)
-        near, sharing = await self._indexes.ask(
-            lambda index: asyncio.gather(
-                self._near(index, tenant_id, text, asked, user_id, filters),
-                self._sharing(index, tenant_id, text, asked, user_id, filters),
-            )
+        among = max(limit * _ASKED_PER_WANTED, _LEAST_ASKED)
+        seen = (tenant_id, among, user_id, filters)
+        near, (sharing, rarity) = await self._indexes.ask(
+            lambda index: asyncio.gather(self._near(index, asked, *seen), self._sharing(index, asked, *seen))
         )
-        passage_ids = fused(near, sharing, lexical_weight(text))
-        found = await self._passages.searchable(tenant_id, passage_ids, limit * _READ_PER_WANTED, user_id, filters)
-        return varied(found, limit)
+        passage_ids = fused(near, sharing, lexical_weight(asked.text))
+        found = await self._read(tenant_id, asked, passage_ids, limit, user_id, filters)
+        wanted = Wanted(asked.text, lambda term: rarity.worth(dimension(term)))
+        return [
+            replace(best, passage=passage, snippet=snippet(passage.text, wanted))
+            for best, passage in joined(varied(found, limit), limit)
+        ]
 
     async def _near(
-        self, index: SearchedIndex, tenant_id: UUID, text: str, limit: int, user_id: UUID | None, filters: Filters
+        self, index: SearchedIndex, asked: Question, tenant_id: UUID, limit: int, user_id: UUID | None, filters: Filters
     ) -> Mapping[UUID, float]:
-        [vector] = await index.model.embed([text])
-        return await index.rows.nearest(tenant_id, vector, limit, user_id, filters)
+        vectors = await index.model.embed(asked.texts)
+        return await index.rows.nearest(tenant_id, asked.direction(vectors), limit, user_id, filters)
 
     async def _sharing(
-        self, index: SearchedIndex, tenant_id: UUID, text: str, limit: int, user_id: UUID | None, filters: Filters
-    ) -> Mapping[UUID, float]:
-        terms = (await self._rarities.rarity(tenant_id)).question_vector(text)
-        return await index.rows.sharing(tenant_id, terms, limit, user_id, filters) if terms else {}
+        self, index: SearchedIndex, asked: Question, tenant_id: UUID, limit: int, user_id: UUID | None, filters: Filters
+    ) -> tuple[Mapping[UUID, float], Rarity]:
+        rarity = await self._rarities.rarity(tenant_id)
+        terms = asked.terms(rarity)
+        return await index.rows.sharing(tenant_id, terms, limit, user_id, filters) if terms else {}, rarity
+
+    async def _read(
+        self,
+        tenant_id: UUID,
+        asked: Question,
+        passage_ids: Sequence[UUID],
+        limit: int,
+        user_id: UUID | None,
+        filters: Filters,
+    ) -> Sequence[FoundPassage]:
+        """What the record lets the user see, best first, read again by the rerank model."""
+        most = limit * _READ_PER_WANTED
+        if self._reranking is None:
+            return await self._passages.searchable(tenant_id, passage_ids, most, user_id, filters)
+        found = await self._passages.searchable(tenant_id, passage_ids, max(most, BEST), user_id, filters)
+        return await self._reranking(asked.whole, found)

@@ -17,6 +17,10 @@ class Settings(ServingSettings):
     # Of the first index; `parley reindex` builds others.
     embedding_model: str = "embedding"
     embedding_dimensions: int = 384
+    # Triton's name of the model that orders the best of what was found anew; empty: none does.
+    rerank_model: str = ""
+    # After this long a search goes on without it.
+    rerank_timeout_s: float = 0.3
     milvus_url: str
     s3_endpoint: str
     s3_bucket: str

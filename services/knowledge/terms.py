@@ -15,9 +15,10 @@ inside a Hebrew question counts like a Hebrew word.
 """
 
 import re
+import threading
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import snowballstemmer
@@ -25,9 +26,9 @@ import snowballstemmer
 from services.knowledge import language
 from services.knowledge.language import FUNCTION_WORDS
 
-_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
+UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
 _LATIN = "0-9a-z\u00df-\u024f"
-_WORD = re.compile(f"(?P<latin>[{_LATIN}]+)|(?P<unspaced>[{_UNSPACED}]+)|(?P<spaced>[^\\W_{_LATIN}{_UNSPACED}]+)")
+_WORD = re.compile(f"(?P<latin>[{_LATIN}]+)|(?P<unspaced>[{UNSPACED}]+)|(?P<spaced>[^\\W_{_LATIN}{UNSPACED}]+)")
 _COMPOUND = re.compile(f"[{_LATIN}]+(?:-[{_LATIN}]+)+")
 _POINTS = re.compile(
     "[\u0300-\u036f"  # accents, once they stand alone
@@ -40,8 +41,19 @@ _SAME_LETTERS = str.maketrans(
 _LONE_GREEK = re.compile("(?<![\u0370-\u03ff])[α-ω](?![\u0370-\u03ff])")
 _DIGITS_OR_NOT = re.compile(r"\d+|\D+")
 _LATIN_GROUP, _GROUP, _PAIR = 4, 3, 2
+GROUP_MARK = "#"
+"""Before a group of letters, which is not the word that is spelt like it."""
 _LATIN_WORD_WEIGHT, _PART_WEIGHT = 5.0, 2.5
-_stemmer = snowballstemmer.stemmer("english")
+
+
+class _Stemmer(threading.local):
+    """One for each thread: it works on what it holds."""
+
+    def __init__(self) -> None:
+        self.stem = snowballstemmer.stemmer("english").stemWord
+
+
+_stemmer = _Stemmer()
 
 
 def terms(text: str) -> Counter[str]:
@@ -57,15 +69,29 @@ def question_terms(text: str) -> dict[str, float]:
     return weights
 
 
+def word_terms(folded: str, *, english: bool) -> frozenset[str]:
+    """The terms of one word, folded, of a text that is English or not. GROUP_MARK begins those of groups of letters."""
+    return frozenset(term for term, _ in _of_words(folded, _words_in(folded), english))
+
+
 def is_english(text: str) -> bool:
     """Whether the words in Latin letters are English: taken for it unless more of them speak against it."""
-    return language.is_english(text, [found["latin"] for found in _WORD.finditer(_folded(text)) if found["latin"]])
+    return language.is_english(text, [found["latin"] for found in _WORD.finditer(folded_text(text)) if found["latin"]])
 
 
 def _weighted(text: str) -> Iterator[tuple[str, float]]:
-    folded = _folded(text)
-    words = [(match.lastgroup, match[0]) for match in _WORD.finditer(folded)]
+    folded = folded_text(text)
+    words = _words_in(folded)
     english = language.is_english(text, [word for kind, word in words if kind == "latin"])
+    return _of_words(folded, words, english)
+
+
+def _words_in(folded: str) -> Sequence[tuple[str | None, str]]:
+    """Each with the name of its kind."""
+    return [(match.lastgroup, match[0]) for match in _WORD.finditer(folded)]
+
+
+def _of_words(folded: str, words: Sequence[tuple[str | None, str]], english: bool) -> Iterator[tuple[str, float]]:
     for match in _COMPOUND.finditer(folded):
         yield match[0].replace("-", ""), _LATIN_WORD_WEIGHT
     for kind, word in words:
@@ -91,11 +117,13 @@ def _latin(word: str, english: bool) -> Iterator[tuple[str, float]]:
 
 
 def _groups(word: str, size: int) -> Iterator[tuple[str, float]]:
-    """Marked, so that a group of letters is not the word that is spelt like it."""
-    return ((f"#{word[begin : begin + size]}", 1.0) for begin in range(len(word) - size + 1))
+    return ((GROUP_MARK + word[begin : begin + size], 1.0) for begin in range(len(word) - size + 1))
 
 
-def _folded(text: str) -> str:
+def folded_text(text: str) -> str:
+    """Without what spellings of the same word differ in; it may be shorter or longer."""
+    if text.isascii():
+        return text.lower()
     text = _POINTS.sub("", unicodedata.normalize("NFKD", text.casefold()))
     text = unicodedata.normalize("NFC", text).translate(_SAME_LETTERS)
     return _LONE_GREEK.sub(lambda letter: unicodedata.name(letter[0]).rpartition(" ")[2].lower(), text)
@@ -103,4 +131,4 @@ def _folded(text: str) -> str:
 
 @lru_cache(maxsize=50_000)
 def _stem(word: str) -> str:
-    return str(_stemmer.stemWord(word))
+    return str(_stemmer.stem(word))

@@ -6,7 +6,7 @@ document's own passages before copies.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Protocol, TypeVar
 from uuid import UUID
 
@@ -29,9 +29,8 @@ class Sourced(Protocol):
 Found = TypeVar("Found", bound=Sourced)
 
 
-def varied(found: Iterable[Found], limit: int) -> Sequence[Found]:
-    """At most `limit` of what was found, best first, with what is held back last."""
-    shown: list[Found] = []
+def varied(found: Iterable[Found], limit: int) -> Iterator[Found]:
+    """What was found, best first, with what is held back last, for `limit` places."""
     flood: list[Found] = []
     copies: list[Found] = []
     words: list[frozenset[str]] = []
@@ -43,12 +42,11 @@ def varied(found: Iterable[Found], limit: int) -> Sequence[Found]:
         elif places[candidate.document_id] >= (limit + 1) // 2:
             flood.append(candidate)
         else:
-            shown.append(candidate)
             words.append(own)
             places[candidate.document_id] += 1
-            if len(shown) == limit:
-                break
-    return (shown + flood + copies)[:limit]
+            yield candidate
+    yield from flood
+    yield from copies
 
 
 def _words(text: str) -> frozenset[str]:

@@ -114,6 +114,8 @@ def passage(found: FoundPassage) -> document_pb2.Passage:
         page=found.passage.page,
         headings=found.passage.headings,
         text=found.passage.text,
+        snippet=found.snippet.text,
+        highlights=[document_pb2.Highlight(begin=begin, end=end) for begin, end in found.snippet.highlights],
     )
 
 

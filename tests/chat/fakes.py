@@ -81,9 +81,11 @@ class FakeDocuments:
         self.passages: list[Passage] = []
         self.refusal: Refusal | None = None
         self.calls = 0
+        self.searched: list[tuple[str, tuple[str, ...]]] = []
 
-    async def search(self, asker: Asker, text: str) -> Sequence[Passage]:
+    async def search(self, asker: Asker, text: str, history: Sequence[str]) -> Sequence[Passage]:
         self.calls += 1
+        self.searched.append((text, tuple(history)))
         if self.refusal:
             raise self.refusal
         return self.passages

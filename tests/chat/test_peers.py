@@ -189,12 +189,12 @@ async def test_without_session_the_conversation_is_unavailable_at_once(turn: Tur
 
 async def test_search_brings_passages(channel: grpc.aio.Channel, knowledge: FakeKnowledge, turn: Turn) -> None:
     peer = KnowledgePeer(channel, passages=4, timeout_s=2)
-    first, second, faq = await peer.search(turn.asker, "x" * 3000)
+    first, second, faq = await peer.search(turn.asker, "x" * 3000, ["How?", "y" * 3000])
     assert (first.id, first.document_id, first.title, first.page) == ("p1", "d1", "a.pdf", 3)
     assert (first.headings, first.text, second.page) == (("One",), "Text.", None)
     assert (faq.id, faq.document_id, faq.title, faq.faq_id, first.faq_id) == ("q1", "", "Why?", "q1", "")
     (request,) = knowledge.requests
-    assert (request.query, request.limit) == ("x" * 2000, 4)
+    assert (request.query, request.limit, list(request.history)) == ("x" * 2000, 4, ["How?", "y" * 2000])
 
 
 async def test_a_search_that_takes_too_long_is_given_up(
@@ -202,8 +202,8 @@ async def test_a_search_that_takes_too_long_is_given_up(
 ) -> None:
     knowledge.hangs = True
     with pytest.raises(Refusal):
-        await KnowledgePeer(channel, passages=4, timeout_s=0.2).search(turn.asker, "Why?")
+        await KnowledgePeer(channel, passages=4, timeout_s=0.2).search(turn.asker, "Why?", ())
     async with nobody() as channel:
         with pytest.raises(Unavailable) as refused:
-            await KnowledgePeer(channel, passages=4, timeout_s=1).search(turn.asker, "Why?")
+            await KnowledgePeer(channel, passages=4, timeout_s=1).search(turn.asker, "Why?", ())
         assert refused.value.reason is Reason.SEARCH_UNAVAILABLE

@@ -19,6 +19,7 @@ ADAPTERS = {
     "peers": {"grpc", "parley", "google"},
     "model": {"grpc", "tritonclient", "numpy", "google", "opentelemetry"},
     "embedding": {"grpc", "tritonclient", "numpy", "google"},
+    "rerank_model": {"grpc", "tritonclient", "numpy", "google"},
     "index": {"pymilvus", "grpc"},
     "phrasings": {"numpy"},
     "storage": {"obstore"},

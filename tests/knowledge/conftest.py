@@ -15,6 +15,7 @@ from parley.knowledge.v1.knowledge_service_pb2_grpc import (
 )
 from services.knowledge.document import Document, File, Member
 from services.knowledge.handlers import DocumentEvents, KnowledgeService
+from services.knowledge.index import PassageIndex, PassageIndexes
 from services.knowledge.indexes.copying import Copying
 from services.knowledge.indexes.store import StoredIndexes
 from services.knowledge.indexing import Indexing
@@ -38,7 +39,8 @@ from tests.knowledge.fakes import (
     FakeOriginals,
     FakeRecord,
 )
-from tests.knowledge.index_fakes import FakeIndexRecord, indexes_of
+from tests.knowledge.index_fakes import FIRST, FakeIndexRecord, indexes_of
+from tests.knowledge.library import Library
 from tests.knowledge.serving import Served
 from tests.sites import Site, a_site
 
@@ -122,6 +124,19 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     """A real Milvus and a real S3 for all tests of this folder."""
     with started(tmp_path_factory.mktemp("knowledge"), "milvus", "s3") as mesh:
         yield mesh
+
+
+@pytest.fixture(scope="module")
+async def passage_index(stores: Mesh) -> AsyncIterator[PassageIndex]:
+    async with PassageIndexes(f"http://{stores.address('milvus')}") as indexes:
+        await indexes.create(FIRST)
+        yield indexes.of(FIRST)
+
+
+@pytest.fixture
+def library(passage_index: PassageIndex) -> Library:
+    """An empty organisation of its own."""
+    return Library(passage_index)
 
 
 @pytest.fixture

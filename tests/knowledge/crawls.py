@@ -25,6 +25,7 @@ from services.knowledge.crawl.web import GuardedWeb
 from services.knowledge.crawl.work import Crawling
 from services.knowledge.document import Document, DocumentState, Failure, Member
 from services.knowledge.handlers import RULES
+from services.knowledge.indexes.store import StoredIndexes
 from services.knowledge.store import StoredDocuments, StoredUploads
 from services.knowledge.upload import Quota, Reception
 from services.shared.errors import Reason
@@ -85,7 +86,7 @@ class Crawler:
             if b"unreadable" in self.content(document):
                 await self.documents.fail(begun, Failure(Reason.DOCUMENT_CORRUPT, "It is damaged."))
             else:
-                await self.documents.complete(begun, 1)
+                await self.documents.complete(begun, 1, 1)
             await self.settling.settle(document.tenant_id, document.id)
 
     async def crawled(self, url: str, **wished: object) -> crawl_pb2.Crawl:
@@ -145,6 +146,7 @@ async def crawling(
     """A crawler that may ask these sites alone."""
     addresses = Addresses([f"127.0.0.1:{site.port}" for site in sites])
     crawls, documents = StoredCrawls(database), StoredDocuments(database)
+    await StoredIndexes(database, "embedding", 384).live()
     originals, settling = kept_in or FakeOriginals(), Settling(crawls, documents)
     reception = Reception(StoredUploads(database, quota or Quota()), originals)
     async with Outbound(addresses) as outbound:

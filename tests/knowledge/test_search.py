@@ -1,83 +1,13 @@
 """Search in many languages, on a real Milvus, beside an embedding model that knows English alone."""
 
-import hashlib
-from collections.abc import AsyncIterator, Sequence
-from random import Random
-from uuid import UUID, uuid4
+from collections.abc import Sequence
+from uuid import uuid4
 
 import pytest
 
-from services.knowledge.document import Document, Visibility
-from services.knowledge.index import PassageIndex, PassageIndexes
-from services.knowledge.indexing import Extracted
+from services.knowledge.document import Visibility
 from services.knowledge.passages import Passage
-from services.knowledge.search import Search, Vector
-from services.knowledge.vocabulary import Vocabulary
-from stack.mesh import Mesh
-from tests.knowledge.conftest import a_file, a_member
-from tests.knowledge.fakes import FakeRecord, vector_of
-from tests.knowledge.index_fakes import FIRST, indexes_of
-
-SAME_MEANING = {"vacation": "leave", "holidays": "leave", "long": "notice", "quit": "notice"}
-
-
-class EnglishModel:
-    """Implements Embedding. Other scripts come out as noise: near each other, however little they have in common."""
-
-    async def embed(self, texts: Sequence[str]) -> Sequence[Vector]:
-        return [self._english(text) if text.isascii() else self._noise(text) for text in texts]
-
-    def _english(self, text: str) -> Vector:
-        words = text.lower().strip("?.").split()
-        return vector_of(" ".join(SAME_MEANING.get(word, word) for word in words))
-
-    def _noise(self, text: str) -> Vector:
-        random = Random(hashlib.sha256(text.encode()).digest())
-        vector = [1 + random.random() / 4 for _ in range(384)]
-        length = sum(value * value for value in vector) ** 0.5
-        return [value / length for value in vector]
-
-
-@pytest.fixture(scope="module")
-async def index(stores: Mesh) -> AsyncIterator[PassageIndex]:
-    async with PassageIndexes(f"http://{stores.address('milvus')}") as indexes:
-        await indexes.create(FIRST)
-        yield indexes.of(FIRST)
-
-
-class Library:
-    """An organisation whose document says these texts."""
-
-    def __init__(self, index: PassageIndex) -> None:
-        self._index, self._model, self._record = index, EnglishModel(), FakeRecord()
-        indexes = indexes_of(self._record, self._model, index)
-        self._search = Search(indexes, Vocabulary(self._record), self._record)
-        self._member = a_member()
-
-    async def hold(self, *texts: str, visibility: Visibility = Visibility.ORGANISATION) -> Document:
-        document = await self._record.add_document(
-            self._member, uuid4(), a_file(visibility=visibility, allow_duplicate=True)
-        )
-        begun = await self._record.begin_indexing(document.tenant_id, document.id)
-        assert begun
-        passages = [Passage(position, text) for position, text in enumerate(texts)]
-        await self._record.announce(begun, Extracted("text/plain", 0, len(texts), iter(passages)))
-        await self._index.write(begun, passages, await self._model.embed(texts))
-        await self._record.add_passages(begun, passages)
-        await self._record.complete(begun, len(passages), FIRST.id)
-        return document
-
-    async def find(
-        self, question: str, limit: int = 3, tenant_id: UUID | None = None, user_id: UUID | None = None
-    ) -> list[str]:
-        user_id = user_id or self._member.user_id
-        found = await self._search(tenant_id or self._member.tenant_id, question, limit, user_id)
-        return [passage.passage.text for passage in found]
-
-
-@pytest.fixture
-def library(index: PassageIndex) -> Library:
-    return Library(index)
+from tests.knowledge.library import Library
 
 
 async def test_a_private_document_is_found_by_its_uploader_alone(library: Library) -> None:
@@ -165,3 +95,48 @@ async def test_another_organisation_finds_nothing_in_any_language(library: Libra
     await library.hold(*HEBREW, *ENGLISH)
     for question in ("תקופת הודעה", "vacation days"):
         assert await library.find(question, tenant_id=uuid4()) == []
+
+
+async def test_neighbours_are_one_result_that_reads_on(library: Library) -> None:
+    passages = [Passage(place, text, 1, ("Handbook",)) for place, text in enumerate(ENGLISH)]
+    await library.hold_passages(*passages)
+    [found] = await library.search("How long are notice and annual leave?", limit=4)
+    assert found.passage.text == "\n".join(ENGLISH)
+    assert (found.passage.page, found.passage.headings) == (1, ("Handbook",))
+    [best] = await library.search("How long are notice and annual leave?", limit=1)
+    assert best.id == found.id
+    assert best.passage.text in ENGLISH
+
+
+async def test_what_was_found_comes_with_the_piece_that_fits(library: Library) -> None:
+    before = "Nobody asks for this sentence about the weather of last year. " * 8
+    await library.hold(f"{before}Notices are given three months ahead. {before}".strip())
+    [found] = await library.search("When is notice given?")
+    assert len(found.snippet.text) <= 300
+    marked = [found.snippet.text[begin:end] for begin, end in found.snippet.highlights]
+    assert marked == ["Notices", "given"]
+
+
+TOPICS = (
+    ("notice", "is three months"),
+    ("parking", "costs twenty a month"),
+    ("lunch", "is served at noon"),
+    ("travel", "begins on Monday"),
+    ("training", "takes a week"),
+)
+
+
+async def test_a_follow_up_is_understood_by_what_was_said_before(library: Library) -> None:
+    towns = ("Paris", "Berlin", "Rome", "Oslo", "Bern")
+    about = [f"In {town} the {topic} {fact}." for town in towns for topic, fact in TOPICS]
+    await library.hold_apart(*about)
+    history = ("How long is notice in Paris?",)
+    assert (await library.find("And in Berlin?", history=history))[0] == "In Berlin the notice is three months."
+    alone = await library.find("What does parking cost in Rome?")
+    assert alone[0] == (await library.find("What does parking cost in Rome?", history=history))[0]
+
+
+async def test_history_that_nobody_can_see_changes_nothing(library: Library) -> None:
+    await library.hold_apart(*ENGLISH)
+    alone = await library.find("vacation days")
+    assert await library.find("vacation days", history=("", "\u200b", "\U000e0041\U000e0042")) == alone

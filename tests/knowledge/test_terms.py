@@ -1,8 +1,10 @@
 """The terms of texts in many languages, and what they are worth."""
 
+from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
 import pytest
+import snowballstemmer
 
 from services.knowledge.fusion import ENGLISH, LATIN, OTHER, fused, lexical_weight
 from services.knowledge.lexical import Rarity, dimension, passage_vector, rarity
@@ -114,3 +116,16 @@ def test_scores_are_fused_relative_to_the_best() -> None:
     assert fused({}, sharing, 0.3) == [lexical, both]
     assert fused(near, {}, 0.9) == [dense, both, far]
     assert fused({}, {}, 0.5) == []
+
+
+STEMS = [f"{first}{second}{third}" for first in "bdfgklmnprst" for second in "aeiou" for third in ("rt", "nd", "ll")]
+ENDINGS = ("", "s", "ing", "ed", "ization", "fulness", "ational", "ively", "ement", "ability")
+
+
+def test_terms_are_the_same_in_every_thread() -> None:
+    words = [f"{stem}{ending}" for stem in STEMS for ending in ENDINGS]
+    texts = [" ".join(words[place : place + 40]) for place in range(0, len(words), 40)] * 4
+    with ThreadPoolExecutor(4) as threads:
+        made = list(threads.map(terms, texts))
+    assert made == [terms(text) for text in texts]
+    assert {term for found in made for term in found} == {snowballstemmer.stemmer("english").stemWord(w) for w in words}

@@ -1,10 +1,12 @@
 """A running mesh and its users, as the journeys see them."""
 
+import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,9 @@ import grpc
 
 from parley.auth.v1.auth_service_pb2 import RegisterRequest
 from parley.auth.v1.auth_service_pb2_grpc import AuthServiceStub
+from parley.knowledge.v1.document_pb2 import DOCUMENT_STATE_INDEXED
+from parley.knowledge.v1.knowledge_service_pb2 import UploadDocumentRequest, UploadedFile, WatchDocumentRequest
+from parley.knowledge.v1.knowledge_service_pb2_grpc import KnowledgeServiceStub
 from stack.mesh import Mesh, Options
 from stack.postgres import connect
 
@@ -118,3 +123,26 @@ async def register(channel: grpc.aio.Channel) -> User:
     response = await AuthServiceStub(channel).Register(request)
     tokens = response.tokens
     return User(email, password, response.user.tenant_id, tokens.access_token, tokens.refresh_token)
+
+
+async def put_in(channel: grpc.aio.Channel, user: User, text: str) -> str:
+    """Upload a text file; the id of the document, once it can be found."""
+    content = text.encode()
+    file = UploadedFile(
+        request_id=str(uuid4()),
+        filename=f"{uuid4().hex[:6]}.txt",
+        size_bytes=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+    )
+
+    async def parts() -> AsyncIterator[UploadDocumentRequest]:
+        yield UploadDocumentRequest(file=file)
+        for begin in range(0, len(content), 500_000):
+            yield UploadDocumentRequest(chunk=content[begin : begin + 500_000])
+
+    stub = KnowledgeServiceStub(channel)
+    document = (await stub.UploadDocument(parts(), metadata=user.metadata)).document
+    watch = stub.WatchDocument(WatchDocumentRequest(document_id=document.id), metadata=user.metadata)
+    states = [response.document async for response in watch]
+    assert states[-1].state == DOCUMENT_STATE_INDEXED, states[-1]
+    return str(document.id)

@@ -51,6 +51,12 @@ def test_models_that_no_chat_can_use_are_refused(tmp_path, models):
     assert f"'{models}' is not a list of models of chat, echo" in ran.stderr
 
 
+def test_a_folder_without_a_model_can_not_rerank(tmp_path):
+    ran = parley("up", f"--rerank-model={tmp_path}", data_dir=tmp_path / "mesh")
+    assert ran.returncode == 2
+    assert "has no config.pbtxt" in ran.stderr
+
+
 def test_both_ports_of_the_edge_can_not_be_one(tmp_path):
     ran = parley("up", "--port=18080", "--tls-port=18080", data_dir=tmp_path)
     assert ran.returncode == 2

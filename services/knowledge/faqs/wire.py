@@ -2,8 +2,10 @@
 
 from parley.knowledge.v1 import document_pb2, faq_pb2
 from parley.knowledge.v1.faq_service_pb2 import UpdateFaqRequest
+from services.knowledge.cuts import cut_after, sentence_begins
 from services.knowledge.faqs.faq import Change, Faq
 from services.knowledge.faqs.matching import FoundFaq
+from services.knowledge.snippet import MOST
 
 _NAME_CHARACTERS = 255
 
@@ -36,9 +38,11 @@ def change(request: UpdateFaqRequest) -> Change:
 
 def found_faq(found: FoundFaq) -> document_pb2.Passage:
     """The message of a FAQ among what a search found."""
+    text = f"{found.question}\n{found.answer}"
     return document_pb2.Passage(
         id=str(found.id),
         faq_id=str(found.id),
         filename=found.question[:_NAME_CHARACTERS],
-        text=f"{found.question}\n{found.answer}",
+        text=text,
+        snippet=text[: cut_after(text, sentence_begins(text), 0, MOST)],
     )

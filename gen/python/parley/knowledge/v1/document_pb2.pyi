@@ -91,13 +91,15 @@ class DocumentFailure(_message.Message):
     def __init__(self, reason: _Optional[_Union[_error_reason_pb2.ErrorReason, str]] = ..., message: _Optional[str] = ...) -> None: ...
 
 class Passage(_message.Message):
-    __slots__ = ("id", "document_id", "filename", "page", "headings", "text", "faq_id")
+    __slots__ = ("id", "document_id", "filename", "page", "headings", "text", "snippet", "highlights", "faq_id")
     ID_FIELD_NUMBER: _ClassVar[int]
     DOCUMENT_ID_FIELD_NUMBER: _ClassVar[int]
     FILENAME_FIELD_NUMBER: _ClassVar[int]
     PAGE_FIELD_NUMBER: _ClassVar[int]
     HEADINGS_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
+    SNIPPET_FIELD_NUMBER: _ClassVar[int]
+    HIGHLIGHTS_FIELD_NUMBER: _ClassVar[int]
     FAQ_ID_FIELD_NUMBER: _ClassVar[int]
     id: str
     document_id: str
@@ -105,5 +107,15 @@ class Passage(_message.Message):
     page: int
     headings: _containers.RepeatedScalarFieldContainer[str]
     text: str
+    snippet: str
+    highlights: _containers.RepeatedCompositeFieldContainer[Highlight]
     faq_id: str
-    def __init__(self, id: _Optional[str] = ..., document_id: _Optional[str] = ..., filename: _Optional[str] = ..., page: _Optional[int] = ..., headings: _Optional[_Iterable[str]] = ..., text: _Optional[str] = ..., faq_id: _Optional[str] = ...) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., document_id: _Optional[str] = ..., filename: _Optional[str] = ..., page: _Optional[int] = ..., headings: _Optional[_Iterable[str]] = ..., text: _Optional[str] = ..., snippet: _Optional[str] = ..., highlights: _Optional[_Iterable[_Union[Highlight, _Mapping]]] = ..., faq_id: _Optional[str] = ...) -> None: ...
+
+class Highlight(_message.Message):
+    __slots__ = ("begin", "end")
+    BEGIN_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    begin: int
+    end: int
+    def __init__(self, begin: _Optional[int] = ..., end: _Optional[int] = ...) -> None: ...

@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file parley/knowledge/v1/document.proto.
  */
 export const file_parley_knowledge_v1_document: GenFile = /*@__PURE__*/
-  fileDesc("CiJwYXJsZXkva25vd2xlZGdlL3YxL2RvY3VtZW50LnByb3RvEhNwYXJsZXkua25vd2xlZGdlLnYxIvQFCghEb2N1bWVudBIKCgJpZBgBIAEoCRIQCghmaWxlbmFtZRgCIAEoCRIUCgxjb250ZW50X3R5cGUYAyABKAkSEgoKc2l6ZV9ieXRlcxgEIAEoBBIOCgZzaGEyNTYYBSABKAkSMQoFc3RhdGUYBiABKA4yIi5wYXJsZXkua25vd2xlZGdlLnYxLkRvY3VtZW50U3RhdGUSNwoIcHJvZ3Jlc3MYByABKAsyJS5wYXJsZXkua25vd2xlZGdlLnYxLkluZGV4aW5nUHJvZ3Jlc3MSNQoHZmFpbHVyZRgIIAEoCzIkLnBhcmxleS5rbm93bGVkZ2UudjEuRG9jdW1lbnRGYWlsdXJlEg8KB3VzZXJfaWQYCSABKAkSLwoLY3JlYXRlX3RpbWUYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEtcCCgpjb2xsZWN0aW9uGAsgASgJQsICuki+AroBugIKCmNvbGxlY3Rpb24ST2EgbmFtZSBoYXMgYXQgbW9zdCA2MCB2aXNpYmxlIGNoYXJhY3RlcnMgYW5kIGRvZXMgbm90IGJlZ2luIG9yIGVuZCB3aXRoIGEgc3BhY2Ua2gFzaXplKHRoaXMpIDw9IDYwICYmIHRoaXMubWF0Y2hlcyhyJ14oW15cc1x4MDAtXHgxZlx4N2YtXHg5ZuKAi+KAjuKAj+KAqC3igK7igaAt4oGp77u/86CAgC3zoIG/XShbXlx4MDAtXHgxZlx4N2YtXHg5ZuKAi+KAjuKAj+KAqC3igK7igaAt4oGp77u/86CAgC3zoIG/XSpbXlxzXHgwMC1ceDFmXHg3Zi1ceDlm4oCL4oCO4oCP4oCoLeKAruKBoC3iganvu7/zoICALfOggb9dKT8pPyQnKRI9Cgp2aXNpYmlsaXR5GAwgASgOMh8ucGFybGV5Lmtub3dsZWRnZS52MS5WaXNpYmlsaXR5Qgi6SAWCAQIQARISCgpzb3VyY2VfdXJsGA0gASgJIi0KCkNvbGxlY3Rpb24SDAoEbmFtZRgBIAEoCRIRCglkb2N1bWVudHMYAiABKA0iTQoQSW5kZXhpbmdQcm9ncmVzcxINCgVwYWdlcxgBIAEoDRIQCghwYXNzYWdlcxgCIAEoDRIYChBwYXNzYWdlc19pbmRleGVkGAMgASgNIlEKD0RvY3VtZW50RmFpbHVyZRItCgZyZWFzb24YASABKA4yHS5wYXJsZXkuZXJyb3JzLnYxLkVycm9yUmVhc29uEg8KB21lc3NhZ2UYAiABKAkiiAEKB1Bhc3NhZ2USCgoCaWQYASABKAkSEwoLZG9jdW1lbnRfaWQYAiABKAkSEAoIZmlsZW5hbWUYAyABKAkSEQoEcGFnZRgEIAEoDUgAiAEBEhAKCGhlYWRpbmdzGAUgAygJEgwKBHRleHQYBiABKAkSDgoGZmFxX2lkGAogASgJQgcKBV9wYWdlKp4BCg1Eb2N1bWVudFN0YXRlEh4KGkRPQ1VNRU5UX1NUQVRFX1VOU1BFQ0lGSUVEEAASGQoVRE9DVU1FTlRfU1RBVEVfUVVFVUVEEAESGwoXRE9DVU1FTlRfU1RBVEVfSU5ERVhJTkcQAhIaChZET0NVTUVOVF9TVEFURV9JTkRFWEVEEAMSGQoVRE9DVU1FTlRfU1RBVEVfRkFJTEVEEAQqXQoKVmlzaWJpbGl0eRIaChZWSVNJQklMSVRZX1VOU1BFQ0lGSUVEEAASFgoSVklTSUJJTElUWV9QUklWQVRFEAESGwoXVklTSUJJTElUWV9PUkdBTklTQVRJT04QAmIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_timestamp, file_parley_errors_v1_error_reason]);
+  fileDesc("CiJwYXJsZXkva25vd2xlZGdlL3YxL2RvY3VtZW50LnByb3RvEhNwYXJsZXkua25vd2xlZGdlLnYxIvQFCghEb2N1bWVudBIKCgJpZBgBIAEoCRIQCghmaWxlbmFtZRgCIAEoCRIUCgxjb250ZW50X3R5cGUYAyABKAkSEgoKc2l6ZV9ieXRlcxgEIAEoBBIOCgZzaGEyNTYYBSABKAkSMQoFc3RhdGUYBiABKA4yIi5wYXJsZXkua25vd2xlZGdlLnYxLkRvY3VtZW50U3RhdGUSNwoIcHJvZ3Jlc3MYByABKAsyJS5wYXJsZXkua25vd2xlZGdlLnYxLkluZGV4aW5nUHJvZ3Jlc3MSNQoHZmFpbHVyZRgIIAEoCzIkLnBhcmxleS5rbm93bGVkZ2UudjEuRG9jdW1lbnRGYWlsdXJlEg8KB3VzZXJfaWQYCSABKAkSLwoLY3JlYXRlX3RpbWUYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEtcCCgpjb2xsZWN0aW9uGAsgASgJQsICuki+AroBugIKCmNvbGxlY3Rpb24ST2EgbmFtZSBoYXMgYXQgbW9zdCA2MCB2aXNpYmxlIGNoYXJhY3RlcnMgYW5kIGRvZXMgbm90IGJlZ2luIG9yIGVuZCB3aXRoIGEgc3BhY2Ua2gFzaXplKHRoaXMpIDw9IDYwICYmIHRoaXMubWF0Y2hlcyhyJ14oW15cc1x4MDAtXHgxZlx4N2YtXHg5ZuKAi+KAjuKAj+KAqC3igK7igaAt4oGp77u/86CAgC3zoIG/XShbXlx4MDAtXHgxZlx4N2YtXHg5ZuKAi+KAjuKAj+KAqC3igK7igaAt4oGp77u/86CAgC3zoIG/XSpbXlxzXHgwMC1ceDFmXHg3Zi1ceDlm4oCL4oCO4oCP4oCoLeKAruKBoC3iganvu7/zoICALfOggb9dKT8pPyQnKRI9Cgp2aXNpYmlsaXR5GAwgASgOMh8ucGFybGV5Lmtub3dsZWRnZS52MS5WaXNpYmlsaXR5Qgi6SAWCAQIQARISCgpzb3VyY2VfdXJsGA0gASgJIi0KCkNvbGxlY3Rpb24SDAoEbmFtZRgBIAEoCRIRCglkb2N1bWVudHMYAiABKA0iTQoQSW5kZXhpbmdQcm9ncmVzcxINCgVwYWdlcxgBIAEoDRIQCghwYXNzYWdlcxgCIAEoDRIYChBwYXNzYWdlc19pbmRleGVkGAMgASgNIlEKD0RvY3VtZW50RmFpbHVyZRItCgZyZWFzb24YASABKA4yHS5wYXJsZXkuZXJyb3JzLnYxLkVycm9yUmVhc29uEg8KB21lc3NhZ2UYAiABKAkizQEKB1Bhc3NhZ2USCgoCaWQYASABKAkSEwoLZG9jdW1lbnRfaWQYAiABKAkSEAoIZmlsZW5hbWUYAyABKAkSEQoEcGFnZRgEIAEoDUgAiAEBEhAKCGhlYWRpbmdzGAUgAygJEgwKBHRleHQYBiABKAkSDwoHc25pcHBldBgHIAEoCRIyCgpoaWdobGlnaHRzGAggAygLMh4ucGFybGV5Lmtub3dsZWRnZS52MS5IaWdobGlnaHQSDgoGZmFxX2lkGAogASgJQgcKBV9wYWdlIicKCUhpZ2hsaWdodBINCgViZWdpbhgBIAEoDRILCgNlbmQYAiABKA0qngEKDURvY3VtZW50U3RhdGUSHgoaRE9DVU1FTlRfU1RBVEVfVU5TUEVDSUZJRUQQABIZChVET0NVTUVOVF9TVEFURV9RVUVVRUQQARIbChdET0NVTUVOVF9TVEFURV9JTkRFWElORxACEhoKFkRPQ1VNRU5UX1NUQVRFX0lOREVYRUQQAxIZChVET0NVTUVOVF9TVEFURV9GQUlMRUQQBCpdCgpWaXNpYmlsaXR5EhoKFlZJU0lCSUxJVFlfVU5TUEVDSUZJRUQQABIWChJWSVNJQklMSVRZX1BSSVZBVEUQARIbChdWSVNJQklMSVRZX09SR0FOSVNBVElPThACYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_timestamp, file_parley_errors_v1_error_reason]);
 
 /**
  * A file of the organisation.
@@ -263,6 +263,20 @@ export type Passage = Message<"parley.knowledge.v1.Passage"> & {
   text: string;
 
   /**
+   * The piece of the text that fits what was searched for best, as it stands there: at most 300 characters.
+   *
+   * @generated from field: string snippet = 7;
+   */
+  snippet: string;
+
+  /**
+   * The words of the snippet that were searched for, from its beginning to its end, none over another.
+   *
+   * @generated from field: repeated parley.knowledge.v1.Highlight highlights = 8;
+   */
+  highlights: Highlight[];
+
+  /**
    * The FAQ that this is, UUID; empty for a passage. At most one of what is found is a FAQ, and it comes first.
    *
    * @generated from field: string faq_id = 10;
@@ -276,6 +290,35 @@ export type Passage = Message<"parley.knowledge.v1.Passage"> & {
  */
 export const PassageSchema: GenMessage<Passage> = /*@__PURE__*/
   messageDesc(file_parley_knowledge_v1_document, 4);
+
+/**
+ * A word, or a run of letters where there are no spaces between words. Places count Unicode code points (not bytes, and
+ * not the UTF-16 units of JavaScript and Java), from 0.
+ *
+ * @generated from message parley.knowledge.v1.Highlight
+ */
+export type Highlight = Message<"parley.knowledge.v1.Highlight"> & {
+  /**
+   * Where it begins in the snippet.
+   *
+   * @generated from field: uint32 begin = 1;
+   */
+  begin: number;
+
+  /**
+   * Where it has ended: the place after its last character, marks above and below it included.
+   *
+   * @generated from field: uint32 end = 2;
+   */
+  end: number;
+};
+
+/**
+ * Describes the message parley.knowledge.v1.Highlight.
+ * Use `create(HighlightSchema)` to create a new message.
+ */
+export const HighlightSchema: GenMessage<Highlight> = /*@__PURE__*/
+  messageDesc(file_parley_knowledge_v1_document, 5);
 
 /**
  * Where a document stands on its way into the index.

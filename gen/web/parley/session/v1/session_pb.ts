@@ -197,7 +197,7 @@ export type Citation = Message$1<"parley.session.v1.Citation"> & {
   headings: string[];
 
   /**
-   * The beginning of the passage, at most 300 characters.
+   * The piece of the passage that fits the question best, at most 300 characters.
    *
    * @generated from field: string snippet = 7;
    */

@@ -54,6 +54,7 @@ __all__ = (
     "GetFaqResponse",
     "GetIndexRequest",
     "GetIndexResponse",
+    "Highlight",
     "Index",
     "IndexServiceStub",
     "IndexingProgress",
@@ -1470,6 +1471,27 @@ default_message_pool.register_message("parley.knowledge.v1", "GetIndexResponse",
 
 
 @dataclass(eq=False, repr=False)
+class Highlight(betterproto2.Message):
+    """
+    A word, or a run of letters where there are no spaces between words. Places count Unicode code points (not bytes, and
+    not the UTF-16 units of JavaScript and Java), from 0.
+    """
+
+    begin: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
+    """
+    Where it begins in the snippet.
+    """
+
+    end: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
+    """
+    Where it has ended: the place after its last character, marks above and below it included.
+    """
+
+
+default_message_pool.register_message("parley.knowledge.v1", "Highlight", Highlight)
+
+
+@dataclass(eq=False, repr=False)
 class Index(betterproto2.Message):
     """
     An index of passages.
@@ -1795,6 +1817,16 @@ class Passage(betterproto2.Message):
     The text, at most 2,000 characters; of a FAQ its question, a line break and its answer, at most 2,400.
     """
 
+    snippet: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
+    """
+    The piece of the text that fits what was searched for best, as it stands there: at most 300 characters.
+    """
+
+    highlights: "list[Highlight]" = betterproto2.field(8, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    The words of the snippet that were searched for, from its beginning to its end, none over another.
+    """
+
     faq_id: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
     """
     The FAQ that this is, UUID; empty for a passage. At most one of what is found is a FAQ, and it comes first.
@@ -1883,6 +1915,12 @@ class SearchRequest(betterproto2.Message):
     )
     """
     Only documents whose upload was finished before.
+    """
+
+    history: "list[str]" = betterproto2.field(10, betterproto2.TYPE_STRING, repeated=True)
+    """
+    What the asker said before in the same conversation, newest last: at most 8 messages of at most 2,000 characters.
+    What the query leaves open is understood from it; a query that stands on its own is not led astray.
     """
 
 

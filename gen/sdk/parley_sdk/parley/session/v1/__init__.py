@@ -162,7 +162,7 @@ class Citation(betterproto2.Message):
 
     snippet: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
     """
-    The beginning of the passage, at most 300 characters.
+    The piece of the passage that fits the question best, at most 300 characters.
     """
 
     faq_id: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
