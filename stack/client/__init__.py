@@ -29,7 +29,7 @@ class Verdict(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module to the `parley` command line."""
-    for command in (login, logout, token, ingest, documents, ask, rate):
+    for command in (login, logout, token, ingest, documents, search, ask, rate):
         app.command()(command)
 
 
@@ -60,7 +60,7 @@ def token(data_dir: DataDir = None, edge: EdgeUrl = None) -> None:
 
 
 def ingest(
-    files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, readable=True, help="Documents.")],
+    sources: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files, and folders with all in them.")],
     collection: Annotated[str, typer.Option(help="The collection to put them in.")] = "",
     private: Annotated[bool, typer.Option("--private", help="For you alone.")] = False,
     data_dir: DataDir = None,
@@ -68,8 +68,10 @@ def ingest(
 ) -> None:
     """Put documents in: done when their passages can be found."""
     from stack.client import ingesting
+    from stack.client.uploading import Place
 
-    _run(ingesting.ingest(_edge(data_dir, edge), files, ingesting.Place(collection, private)))
+    paths = [Path(source) for source in sources]
+    _run(ingesting.ingest(_edge(data_dir, edge), paths, Place(collection, private)))
 
 
 def documents(
@@ -87,6 +89,19 @@ def documents(
     if delete or share or unshare:
         _run(listing.change(where, delete or (), share or (), unshare or ()))
     _run(listing.show(where, collection))
+
+
+def search(
+    query: Annotated[str, typer.Argument(help="A question or words.")],
+    limit: Annotated[int, typer.Option(min=1, max=20, help="How many passages at most.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="The same for programs, with the whole text.")] = False,
+    data_dir: DataDir = None,
+    edge: EdgeUrl = None,
+) -> None:
+    """Search in the documents that you see: the passages that fit best, with where they stand."""
+    from stack.client import searching
+
+    _run(searching.search(_edge(data_dir, edge), query, limit, as_json=as_json))
 
 
 def ask(
