@@ -8,6 +8,8 @@ import re
 import signal
 import zipfile
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import docx
@@ -31,18 +33,22 @@ def large(name: str) -> bytes:
     return file.getvalue()
 
 
-@pytest.fixture
-async def ingesting(mesh: RunningMesh, tmp_path: Path, request: pytest.FixtureRequest) -> asyncio.subprocess.Process:
-    """The upload of a large file, begun and not ended."""
-    path = tmp_path / f"{request.node.name}.docx"
-    path.write_bytes(large(request.node.name))
-    command = ("ingest", f"--data-dir={mesh.data_dir}", str(path))
+@asynccontextmanager
+async def uploading(mesh: RunningMesh, path: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    """The command, while it uploads a large file."""
+    await asyncio.to_thread(path.write_bytes, large(path.stem))
+    command = (PROGRAMS / "parley", "ingest", f"--data-dir={mesh.data_dir}", str(path))
     pipes = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE}
-    process = await asyncio.create_subprocess_exec(PROGRAMS / "parley", *command, **pipes)
-    async with asyncio.timeout(30):
-        while not await received_bytes(mesh, path.name):
-            assert process.returncode is None, await process.communicate()
-    return process
+    process = await asyncio.create_subprocess_exec(*command, **pipes)
+    try:
+        async with asyncio.timeout(30):
+            while not await received_bytes(mesh, path.name):
+                assert process.returncode is None, await process.communicate()
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 async def received_bytes(mesh: RunningMesh, name: str) -> int:
@@ -59,27 +65,24 @@ def appended(mesh: RunningMesh) -> Counter[str]:
 
 
 @pytest.mark.parametrize("part", ["knowledge-1", "envoy"])
-async def test_an_upload_goes_on_where_it_was_cut_off(
-    mesh: RunningMesh, part: str, request: pytest.FixtureRequest
-) -> None:
+async def test_an_upload_goes_on_where_it_was_cut_off(mesh: RunningMesh, part: str, tmp_path: Path) -> None:
     before = appended(mesh)["OK"]
-    process = request.getfixturevalue("ingesting")
-    mesh.kill(part)
-    out, err = await asyncio.wait_for(process.communicate(), 60)
+    async with uploading(mesh, tmp_path / f"heron-{part}.docx") as process:
+        mesh.kill(part)
+        out, err = await asyncio.wait_for(process.communicate(), 60)
     assert (process.returncode, "ready: 1 passage" in out.decode()) == (0, True), out + err
     assert err.decode().count("The connection to the mesh broke") <= 1
     # The chunk that was on its way may have been sent twice.
     assert appended(mesh)["OK"] - before <= LARGE_BYTES // CHUNK_BYTES + 3
 
 
-async def test_ctrl_c_says_what_is_done_and_leaves_no_document(
-    mesh: RunningMesh, ingesting: asyncio.subprocess.Process
-) -> None:
-    ingesting.send_signal(signal.SIGINT)
-    out, err = await asyncio.wait_for(ingesting.communicate(), 30)
-    assert (ingesting.returncode, out.decode()) == (130, "1 not uploaded\n")
+async def test_ctrl_c_says_what_is_done_and_leaves_no_document(mesh: RunningMesh, tmp_path: Path) -> None:
+    async with uploading(mesh, tmp_path / "stopped.docx") as process:
+        process.send_signal(signal.SIGINT)
+        out, err = await asyncio.wait_for(process.communicate(), 30)
+    assert (process.returncode, out.decode()) == (130, "1 not uploaded\n")
     assert err.decode() == "Stopped. No document is half there: what was being uploaded is dropped.\n"
-    rows = await mesh.rows("SELECT FROM documents WHERE filename ^@ 'test_ctrl_c'", service="knowledge")
+    rows = await mesh.rows("SELECT FROM documents WHERE filename = 'stopped.docx'", service="knowledge")
     assert rows == []
 
 
