@@ -57,12 +57,12 @@ _HOSTILE = (
 class Bait:
     """What the other organisation has and outsiders may know."""
 
-    ids: Sequence[str]
-    request_ids: Sequence[str]
-    names: Sequence[str]
-    texts: Sequence[str]
-    tokens: Sequence[str]
-    digests: Sequence[str]
+    ids: Sequence[str] = ()
+    request_ids: Sequence[str] = ()
+    names: Sequence[str] = ()
+    texts: Sequence[str] = ()
+    tokens: Sequence[str] = ()
+    digests: Sequence[str] = ()
     own_ids: Sequence[str] = ()
     """Of the prober."""
 

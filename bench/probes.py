@@ -57,7 +57,7 @@ class Person:
 class Planted:
     """What the first organisation has: `bait` is known outside, `secrets` are not."""
 
-    bait: Bait
+    bait: Bait = field(default_factory=Bait)
     secrets: set[str] = field(default_factory=set)
     private_secrets: set[str] = field(default_factory=set)
     private_ids: set[str] = field(default_factory=set)
@@ -105,8 +105,8 @@ async def plant(channel: grpc.aio.Channel, owner: Person, own_ids: Sequence[str]
     """Documents of every kind, half of them known outside by name and id, and an upload that waits."""
     stub = KnowledgeServiceStub(channel)
     secret = lambda: f"zq{secrets.token_hex(8)}"  # noqa: E731
-    ids, request_ids, names, texts, digests = [], [], [], [], []
-    planted = Planted(Bait(ids, request_ids, names, texts, (), digests, own_ids))
+    planted = Planted()
+    ids, request_ids, names, texts, digests = (list[str]() for _ in range(5))
     for number in range(8):
         known, private = number % 2 == 0, number % 4 >= 2
         words = {secret() for _ in range(4)}

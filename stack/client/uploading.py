@@ -11,8 +11,8 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from grpclib.exceptions import GRPCError
 
@@ -81,7 +81,7 @@ async def upload(mesh: Lasting, path: Path, place: Place, sent: Callable[[int], 
 class _Sending:
     """The bytes of one file; an attempt goes on where the one before it stopped."""
 
-    def __init__(self, file: BinaryIO, described: UploadedFile, sent: Callable[[int], None]) -> None:
+    def __init__(self, file: BufferedReader, described: UploadedFile, sent: Callable[[int], None]) -> None:
         self._file, self._described, self._sent = file, described, sent
         self.arrived_bytes = 0
 
@@ -125,7 +125,7 @@ class _Sending:
         self._sent(received_bytes)
 
 
-def _digest(file: BinaryIO) -> tuple[int, str]:
+def _digest(file: BufferedReader) -> tuple[int, str]:
     digest = hashlib.file_digest(file, "sha256").hexdigest()
     return file.tell(), digest
 

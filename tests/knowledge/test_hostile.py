@@ -70,15 +70,15 @@ trailer <</Root 1 0 R>>""" % {b"url": url.encode()}
 
 
 def a_book(url: str) -> bytes:
-    container = b'<container><rootfiles><rootfile full-path="a.opf"/></rootfiles></container>'
-    manifest = f'<package><manifest><item id="a" href="{url}/a.html"/><item id="b" href="b.html"/></manifest>'
-    spine = '<spine><itemref idref="a"/><itemref idref="b"/></spine></package>'
-    return packed(
-        ("mimetype", b"application/epub+zip"),
-        ("META-INF/container.xml", container),
-        ("a.opf", (manifest + spine).encode()),
-        ("b.html", a_page(url)),
-    )
+    container = b"""<container xmlns="urn:oasis:names:tc:opendocument:xmlns:container"><rootfiles>
+        <rootfile full-path="a.opf"/></rootfiles></container>"""
+    package = f"""<package xmlns="http://www.idpf.org/2007/opf"><manifest>
+        <item id="a" href="{url}/a.html" media-type="application/xhtml+xml"/>
+        <item id="b" href="b.html" media-type="application/xhtml+xml"/></manifest>
+        <spine><itemref idref="a"/><itemref idref="b"/></spine></package>""".encode()
+    page = a_page(url)
+    parts = (("META-INF/container.xml", container), ("a.opf", package), ("b.html", page))
+    return packed(("mimetype", b"application/epub+zip"), *parts)
 
 
 def a_notebook(url: str) -> bytes:
@@ -115,7 +115,7 @@ async def text_of(content: bytes) -> str:
     ("make", "said"),
     [
         (a_page, "The pike waits."),
-        (with_entities, "DOCUMENT_CORRUPT"),
+        (with_entities, "The pike waits."),
         (a_letter, "The pike waits."),
         (a_message, "The pike waits."),
         (a_form, "The pike waits."),

@@ -39,15 +39,6 @@ def test_links_that_go_round_end(tmp_path: Path) -> None:
     assert sorted(Path(name).name for name in found) == ["a.txt", "b.txt"]
 
 
-def test_folders_deeper_than_any_stack_end(tmp_path: Path) -> None:
-    deep = tmp_path
-    for _ in range(1200):
-        deep = deep / "d"
-    deep.mkdir(parents=True)
-    made(deep, "a.txt")
-    assert len(find([tmp_path]).files) == 1
-
-
 def test_what_is_no_file_is_said_and_the_rest_taken(tmp_path: Path) -> None:
     made(tmp_path, "a.txt")
     found = find([tmp_path / "gone", Path("/dev/null"), tmp_path])
