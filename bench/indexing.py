@@ -24,7 +24,7 @@ from bench.uploads import Ingested, ingest
 _BATCH, _UNDER_WAY = 32, 2
 _GOAL = 0.6
 _TOKENS, _TOKENS_PER_S = 50, 50
-_QUIET_TURNS = 20
+_MOST_TURNS = 30
 _PARTS = ("knowledge", "triton", "milvus", "postgres", "s3", "envoy", "nats")
 Files = Mapping[str, bytes]
 
@@ -98,7 +98,7 @@ async def _turns(edge: grpc.aio.Channel, ingesting: "asyncio.Future[Sequence[Ing
     first_ms, gaps_ms = list[float](), list[float]()
     text = f"tokens={_TOKENS} tokens_per_s={_TOKENS_PER_S}"
     for number in itertools.count():
-        if ingesting.done() if ingesting else number == _QUIET_TURNS:
+        if number == _MOST_TURNS or (ingesting and ingesting.done()):
             break
         conversation_id = await turns.conversation(edge, person)
         before_s, gaps = time.perf_counter(), list[float]()
@@ -124,9 +124,10 @@ async def _disturbed(edge: grpc.aio.Channel) -> None:
             flush=True,
         )
         metadata = await sign_in(edge, email)
-        files = {**small_files(100), **usual_files(80), **large_files(20)}
+        files = {**large_files(20), **usual_files(80), **small_files(100)}
         ingesting = asyncio.ensure_future(ingest(edge, metadata, files))
         told = await _turns(edge, ingesting, search)
+        ingesting.cancel()
         print(f"  {'with' if search else 'without'} search, {len(files)} files       {told}", flush=True)
 
 
@@ -136,9 +137,9 @@ async def measure(mesh: RunningMesh) -> None:
         _, email = await register(edge)
         await ingest(edge, await sign_in(edge, email), small_files(4))
         for name, files in (
-            ("small files", small_files(120)),
+            ("small files", small_files(150)),
             ("usual files", usual_files(80)),
-            ("large files", large_files(15)),
+            ("large files", large_files(8)),
         ):
             await _rate(mesh, edge, filler, name, files)
         print(f"turns of the echo model at {_TOKENS_PER_S} tokens/s, one after the other")

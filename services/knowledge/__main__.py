@@ -8,7 +8,7 @@ os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"  # read at gRPC's import; the only 
 
 from parley.knowledge.v1.knowledge_service_pb2_grpc import add_KnowledgeServiceServicer_to_server
 from services.knowledge.embedding import EmbeddingModel
-from services.knowledge.extraction import ExtractionProcess
+from services.knowledge.forked import ForkedExtraction
 from services.knowledge.handlers import RULES, DocumentEvents, KnowledgeService
 from services.knowledge.index import PassageIndex
 from services.knowledge.indexing import Indexing
@@ -41,7 +41,8 @@ def wire() -> Service:
     embedding = EmbeddingModel(settings.triton_address, settings.embedding_model, settings)
     quota = Quota(settings.quota_documents, settings.quota_bytes)
     documents, uploads = StoredDocuments(database), StoredUploads(database, quota)
-    events = DocumentEvents(Indexing(documents, originals, _extraction(settings), embedding, index))
+    extraction = _extraction(settings)
+    events = DocumentEvents(Indexing(documents, originals, extraction, embedding, index))
     workers = settings.indexing_workers
     indexing = Consumer(bus, "knowledge-indexing", events.index, events.give_up_indexing, parallel=workers)
     # A removal is never given up: what is left behind could be found.
@@ -56,7 +57,7 @@ def wire() -> Service:
         rules=RULES,
         resources=[
             *(database, listener.running(), bus.running(), relay.running()),
-            *(index, embedding, indexing.running(), removal.running()),
+            *(index, embedding, extraction, indexing.running(), removal.running()),
             *(background(partial(sweep, uploads, originals)), background(index.keep_warm)),
         ],
         checks=[
@@ -69,8 +70,8 @@ def wire() -> Service:
     )
 
 
-def _extraction(settings: Settings) -> ExtractionProcess:
-    return ExtractionProcess(settings.extraction_memory_bytes, settings.extraction_cpu_s, settings.extraction_wall_s)
+def _extraction(settings: Settings) -> ForkedExtraction:
+    return ForkedExtraction(settings.extraction_memory_bytes, settings.extraction_cpu_s, settings.extraction_wall_s)
 
 
 if __name__ == "__main__":
