@@ -28,8 +28,8 @@ class Settings(ServingSettings):
     passages: int = 4
     # After this long a search is given up and the answer comes without sources.
     search_timeout_s: float = 2.0
-    # The longest the model may speak.
-    turn_deadline_s: float = 300.0
+    # The longest a turn may take, waiting for the model and its words together.
+    turn_deadline_s: float = 600.0
     # How long a turn goes on without any reader, unless its question says.
     reader_grace_s: float = 60.0
     # How long the end of a turn waits for session or the record to come back.

@@ -65,6 +65,7 @@ def wire() -> Service:
             Check("NATS", bus.probe, NATS_ADVICE, needed=False),
             Check("Milvus", index.probe, "Start Milvus and check PARLEY_MILVUS_URL."),
             Check("S3", originals.probe, "Start the S3 store, create the bucket, check PARLEY_S3_* and the key files."),
+            Check("libseccomp", extraction.probe, "Install libseccomp (Debian: apt install libseccomp2)."),
             Check("Triton", embedding.probe, "Start Triton and check PARLEY_TRITON_ADDRESS.", needed=False),
         ],
     )

@@ -1,7 +1,8 @@
 """Reading files in a process of its own (services.knowledge.extract), which a hostile file may break.
 
 The child gets the file as its input and a file for its output, no variable of our environment but PATH, and an empty
-folder to stand in. It limits its own memory, processor time and output; here it is given a time on the clock.
+folder to stand in. It limits its own memory, processor time and output, and gives up network, processes and writing;
+here it is given a time on the clock.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import IO
 
+from services.knowledge.extract.sandbox import libseccomp
 from services.knowledge.indexing import Extracted, Unreadable
 from services.knowledge.passages import Passage
 from services.shared.errors import Reason
@@ -46,6 +48,10 @@ class ExtractionProcess:
         """What reading one file may cost: address space, processor time, time on the clock."""
         self._command = (sys.executable, "-m", _PROGRAM, str(memory_bytes), str(cpu_s), str(wall_s))
         self._wall_s = wall_s
+
+    async def probe(self) -> None:
+        """Raise unless files can be read in safety here."""
+        libseccomp()
 
     @asynccontextmanager
     async def read(self, content: AsyncIterator[bytes]) -> AsyncIterator[Extracted]:

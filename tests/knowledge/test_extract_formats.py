@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from services.knowledge.extract import ocr
+from services.knowledge.extract import tesseract
 from services.knowledge.extract.archive import Allowance, Nested
 from services.knowledge.extract.content import read
 from services.knowledge.indexing import Unreadable
@@ -242,7 +242,7 @@ def test_a_scan_is_read_by_text_recognition() -> None:
 
 
 def test_a_scan_without_text_recognition_is_refused_for_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    ocr.find_program.cache_clear()
+    tesseract.find_program.cache_clear()
     monkeypatch.setenv("PATH", str(tmp_path))
     try:
         for content in (a_scan(), b"\x89PNG\r\n\x1a\n" + bytes(99)):
@@ -250,4 +250,4 @@ def test_a_scan_without_text_recognition_is_refused_for_it(monkeypatch: pytest.M
                 list(read(content).blocks)
             assert refused.value.failure.reason is Reason.DOCUMENT_WITHOUT_TEXT
     finally:
-        ocr.find_program.cache_clear()
+        tesseract.find_program.cache_clear()

@@ -1,8 +1,9 @@
 """Reads one file and cuts it into passages: `python -m services.knowledge.extract MEMORY_BYTES CPU_S WALL_S < FILE`.
 
-It runs in a process of its own, within limits that it sets itself before it reads the first byte, and writes lines of
-JSON: first what the file is, or why it can't be read, then a line for each passage. It ends with status 0, or with
-OUT_OF_MEMORY, or by a signal: of the system for the other limits, or because the file broke the reader.
+It runs in a process of its own, which limits itself (memory, time) and gives up what it does not need (sandbox.py)
+before it reads the first byte. It writes lines of JSON: first what the file is, or why it can't be read, then a line
+for each passage. It ends with status 0, or with OUT_OF_MEMORY, or by a signal: of the system for the other limits, or
+because the file broke the reader.
 """
 
 import json
@@ -13,6 +14,7 @@ import sys
 import traceback
 from collections.abc import Iterable, Iterator
 
+from services.knowledge.extract import sandbox, tesseract
 from services.knowledge.extract.content import read
 from services.knowledge.indexing import Unreadable
 from services.knowledge.passages import Block, Passage, cut
@@ -28,6 +30,8 @@ _CORRUPT = "The file can't be read: it is damaged or very unusual. Save it again
 
 def main(memory_bytes: int, cpu_s: int, wall_s: float) -> None:
     _limit(memory_bytes, cpu_s, wall_s)
+    tesseract.start_assistant()
+    sandbox.confine(may_start_processes=False)
     try:
         header, passages = _passages(sys.stdin.buffer.read())
     except Unreadable as error:

@@ -484,7 +484,7 @@ export enum CancellationCause {
   NO_READER = 2,
 
   /**
-   * The turn's deadline passed: the installation's, by default 5 minutes after it was asked for.
+   * The turn's deadline passed: the installation's, by default 10 minutes after it was asked for.
    *
    * @generated from enum value: CANCELLATION_CAUSE_DEADLINE = 3;
    */

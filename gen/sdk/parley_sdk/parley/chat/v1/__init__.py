@@ -75,7 +75,7 @@ class CancellationCause(betterproto2.Enum):
 
     DEADLINE = 3
     """
-    The turn's deadline passed: the installation's, by default 5 minutes after it was asked for.
+    The turn's deadline passed: the installation's, by default 10 minutes after it was asked for.
     """
 
     STOPPED = 4
