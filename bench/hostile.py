@@ -8,6 +8,7 @@ of knowledge grows by at most 50 MB; nothing is left of what was unpacked.
 """
 
 import asyncio
+import os
 import sys
 import tempfile
 from collections import Counter
@@ -66,7 +67,7 @@ class _Memory:
             looking.cancel()
 
 
-async def measure(mesh: RunningMesh, *, each: bool = False) -> bool:
+async def measure(mesh: RunningMesh, temporary: str, *, each: bool = False) -> bool:
     """Whether every goal was met."""
     mixed = files()
     async with mesh.edge_channel() as edge:
@@ -79,10 +80,11 @@ async def measure(mesh: RunningMesh, *, each: bool = False) -> bool:
         async with memory.watched():
             done = await ingest(edge, metadata, mixed)
         grown_mb, most_mb = memory.pss_mb() - before_mb, memory.most_mb - before_rss_mb
-    return _told(done, grown_mb, most_mb, each=each)
+    left = [name for name in os.listdir(temporary) if name.startswith("parley-extract-")]
+    return _told(done, grown_mb, most_mb, left, each=each)
 
 
-def _told(done: Sequence[Ingested], grown_mb: float, most_mb: float, *, each: bool) -> bool:
+def _told(done: Sequence[Ingested], grown_mb: float, most_mb: float, left: Sequence[str], *, each: bool) -> bool:
     good = [one for one in done if one.name.startswith(_GOOD)]
     bad = [one for one in done if not one.name.startswith(_GOOD)]
     outcomes = Counter(_outcome(one) for one in bad)
@@ -95,7 +97,6 @@ def _told(done: Sequence[Ingested], grown_mb: float, most_mb: float, *, each: bo
     print(f"  good files indexed: {indexed} of {len(good)}")
     print(f"  slowest: {slowest.work_s:.1f} s, two at a time, {slowest.name} (goal {_MOST_S:.0f} s)")
     print(f"  the process of knowledge grew by {grown_mb:.0f} MB, {most_mb:.0f} MB at most (goal {_MOST_MB:.0f} MB)")
-    left = list(Path(tempfile.gettempdir()).glob("parley-extract-*"))
     print(f"  folders of readers left: {len(left)}")
     said_why = all(one.is_indexed or one.refusal or (one.document and one.document.failure.message) for one in bad)
     return said_why and indexed == len(good) and slowest.work_s <= _MOST_S and most_mb <= _MOST_MB and not left
@@ -113,8 +114,11 @@ def main(*, each: bool = False) -> bool:
     if not FOLDER.is_dir():
         print(f"hostile files: not measured, there is no {FOLDER}; PARLEY_EVAL_DIR names the evaluation folder")
         return True
-    with running_mesh("--chat-models=echo") as mesh:
-        return asyncio.run(measure(mesh, each=each))
+    with (
+        tempfile.TemporaryDirectory(prefix="parley-hostile-") as folder,
+        running_mesh("--chat-models=echo", environment={"TMPDIR": folder}) as mesh,
+    ):
+        return asyncio.run(measure(mesh, folder, each=each))
 
 
 if __name__ == "__main__":

@@ -4,12 +4,13 @@ Passages a second from the first upload to the last INDEXED, for files of few, s
 embedding model alone makes of the same texts in batches of 32, two under way, in the same run. Goal: 60% of it.
 Then turns of the `echo` model while 200 files are ingested, beside the same turns while nothing is.
 
-`python -m bench.indexing`; without the evaluation folder it says so and measures nothing.
+`python -m bench.indexing [turns]`, the second part alone; without the evaluation folder it says so and measures nothing.
 """
 
 import asyncio
 import itertools
 import json
+import sys
 import time
 from collections.abc import Mapping, Sequence
 
@@ -24,7 +25,7 @@ from bench.uploads import Ingested, ingest
 _BATCH, _UNDER_WAY = 32, 2
 _GOAL = 0.6
 _TOKENS, _TOKENS_PER_S = 50, 50
-_MOST_TURNS = 30
+_TURNS = 25
 _PARTS = ("knowledge", "triton", "milvus", "postgres", "s3", "envoy", "nats")
 Files = Mapping[str, bytes]
 
@@ -92,14 +93,12 @@ def _cpu_s(mesh: RunningMesh, part: str) -> float:
     return sum(sum(process.cpu_times()[:4]) for process in mesh.processes(part))
 
 
-async def _turns(edge: grpc.aio.Channel, ingesting: "asyncio.Future[Sequence[Ingested]] | None", search: bool) -> str:
-    """First tokens and gaps, one turn after the other, as long as files are ingested."""
+async def _turns(edge: grpc.aio.Channel, *, search: bool) -> str:
+    """First tokens and gaps, one turn after the other."""
     [person] = await turns.people(edge, 1)
     first_ms, gaps_ms = list[float](), list[float]()
     text = f"tokens={_TOKENS} tokens_per_s={_TOKENS_PER_S}"
-    for number in itertools.count():
-        if number == _MOST_TURNS or (ingesting and ingesting.done()):
-            break
+    for _ in range(_TURNS):
         conversation_id = await turns.conversation(edge, person)
         before_s, gaps = time.perf_counter(), list[float]()
         async for _ in turns.stream(edge, person, conversation_id, text, _TOKENS, search=search):
@@ -109,51 +108,50 @@ async def _turns(edge: grpc.aio.Channel, ingesting: "asyncio.Future[Sequence[Ing
         first_ms.append(gaps[0])
         gaps_ms += gaps[1:]
     shown = (("first token", first_ms, (0.5, 0.95)), ("gaps", gaps_ms, (0.5, 0.99)))
-    lines = (
-        f"{name} {' '.join(f'p{share * 100:.0f} {percentile(values, share):.0f}' for share in shares)} ms"
+    return "   ".join(
+        f"{name} {' '.join(f'p{share * 100:.0f} {percentile(values, share):4.0f}' for share in shares)} ms"
         for name, values, shares in shown
     )
-    return f"{len(first_ms):3} turns   {'   '.join(lines)}"
 
 
-async def _disturbed(edge: grpc.aio.Channel) -> None:
+async def _disturbance(edge: grpc.aio.Channel) -> None:
+    print(f"turns of the echo model at {_TOKENS_PER_S} tokens/s, one after the other")
+    files = {**large_files(30), **usual_files(70), **small_files(100)}
     _, email = await register(edge)
-    for search in (False, True):
-        print(
-            f"  {'with' if search else 'without'} search, nothing ingested  {await _turns(edge, None, search)}",
-            flush=True,
-        )
-        metadata = await sign_in(edge, email)
-        files = {**large_files(20), **usual_files(80), **small_files(100)}
-        ingesting = asyncio.ensure_future(ingest(edge, metadata, files))
-        told = await _turns(edge, ingesting, search)
-        ingesting.cancel()
-        print(f"  {'with' if search else 'without'} search, {len(files)} files       {told}", flush=True)
+    metadata = await sign_in(edge, email)
+    ingesting: asyncio.Future[Sequence[Ingested]] | None = None
+    for name in ("nothing is ingested", f"{len(files)} files are ingested"):
+        if ingesting is None and name[0].isdigit():
+            ingesting = asyncio.ensure_future(ingest(edge, metadata, files))
+        for search in (False, True):
+            said = await _turns(edge, search=search)
+            print(f"  {name:<25} {'with' if search else 'without'} search   {said}", flush=True)
+    assert ingesting
+    if ingesting.done():
+        print("  the files were indexed before the turns were over")
+    ingesting.cancel()
 
 
-async def measure(mesh: RunningMesh) -> None:
+async def measure(mesh: RunningMesh, *, rates: bool = True) -> None:
     async with mesh.edge_channel() as edge, Filler(mesh) as filler:
-        print("indexing, from the first upload to the last INDEXED")
         _, email = await register(edge)
         await ingest(edge, await sign_in(edge, email), small_files(4))
-        for name, files in (
-            ("small files", small_files(150)),
-            ("usual files", usual_files(80)),
-            ("large files", large_files(8)),
-        ):
-            await _rate(mesh, edge, filler, name, files)
-        print(f"turns of the echo model at {_TOKENS_PER_S} tokens/s, one after the other")
-        await _disturbed(edge)
+        if rates:
+            print("indexing, from the first upload to the last INDEXED")
+            await _rate(mesh, edge, filler, "small files", small_files(150))
+            await _rate(mesh, edge, filler, "usual files", usual_files(80))
+            await _rate(mesh, edge, filler, "large files", large_files(8))
+        await _disturbance(edge)
 
 
-def main() -> None:
+def main(*, rates: bool = True) -> None:
     if not FOLDER.is_dir():
         print(f"indexing: not measured, there is no {FOLDER}; PARLEY_EVAL_DIR names the evaluation folder")
         return
     with running_mesh("--chat-models=echo") as mesh:
-        asyncio.run(measure(mesh))
+        asyncio.run(measure(mesh, rates=rates))
 
 
 if __name__ == "__main__":
     print(machine())
-    main()
+    main(rates="turns" not in sys.argv[1:])

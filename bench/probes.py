@@ -39,6 +39,7 @@ _AT_ONCE = 12
 _TIMEOUT_S = 20.0
 _LISTEN_S = 1.0
 _ANSWERS = 20  # of a stream
+_LOST = "Internal error from Core"  # of this client, when the refusal came while it wrote: what it was is lost
 _UNTYPED = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS}
 Metadata = tuple[tuple[str, str], ...]
 
@@ -219,7 +220,7 @@ async def _answer(channel: grpc.aio.Channel, call: Forged, who: Metadata) -> tup
                     stream.cancel()
                     return grpc.StatusCode.OK, b"".join(heard)
         elif call.method.client_streaming:
-            heard.append(await channel.stream_unary(call.path)(_stream(sent), metadata=who, timeout=limit_s))
+            heard.append(await _sent(channel, call.path, sent, who))
         else:
             heard.append(await channel.unary_unary(call.path)(sent[0], metadata=who, timeout=limit_s))
     except grpc.aio.AioRpcError as error:
@@ -230,6 +231,18 @@ async def _answer(channel: grpc.aio.Channel, call: Forged, who: Metadata) -> tup
             return grpc.StatusCode.OK, b"".join(heard)
         return error.code(), b"".join(heard)
     return grpc.StatusCode.OK, b"".join(heard)
+
+
+async def _sent(channel: grpc.aio.Channel, path: str, parts: Sequence[bytes], who: Metadata) -> bytes:
+    """The answer to a stream, which may be refused before its end."""
+    while True:
+        try:
+            answer: bytes = await channel.stream_unary(path)(_stream(parts), metadata=who, timeout=_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            if error.details() != _LOST:
+                raise
+        else:
+            return answer
 
 
 async def _stream(parts: Sequence[T]) -> AsyncIterator[T]:
