@@ -14,7 +14,6 @@ import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from bench.evalsets import FOLDER
 from bench.mesh import RunningMesh, machine, running_mesh

@@ -4,7 +4,7 @@ Passages a second from the first upload to the last INDEXED, for files of few, s
 embedding model alone makes of the same texts in batches of 32, two under way, in the same run. Goal: 60% of it.
 Then turns of the `echo` model while 200 files are ingested, beside the same turns while nothing is.
 
-`python -m bench.indexing [turns]`, the second part alone; without the evaluation folder it says so and measures nothing.
+`python -m bench.indexing [turns]`: turns alone; without the evaluation folder it says so and measures nothing.
 """
 
 import asyncio
