@@ -82,8 +82,9 @@ async def _embedded(filler: Filler, texts: Sequence[str]) -> None:
     batches = (texts[begin : begin + _BATCH] for begin in range(0, len(texts), _BATCH))
 
     async def work() -> None:
-        for batch in batches:
-            await filler.embedding.embed(batch)
+        async with filler.model() as model:
+            for batch in batches:
+                await model.embed(batch)
 
     await asyncio.gather(*(work() for _ in range(_UNDER_WAY)))
 

@@ -37,7 +37,8 @@ class Filler:
         files = TlsSettings(
             tls_ca_file=tls / "ca.pem", tls_cert_file=tls / "knowledge.pem", tls_key_file=tls / "knowledge-key.pem"
         )
-        self.embedding = EmbeddingModel(mesh.triton, "embedding", files)
+        self._files = files
+        self.embedding = self.model()
         self.index = PassageIndex(f"http://{mesh.address('milvus')}")
         self._opened = AsyncExitStack()
 
@@ -54,6 +55,10 @@ class Filler:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._opened.aclose()
+
+    def model(self) -> EmbeddingModel:
+        """The embedding model over a connection of its own; to be opened."""
+        return EmbeddingModel(self._mesh.triton, "embedding", self._files)
 
     async def fill(self, tenant_id: uuid.UUID, documents: Mapping[str, Sequence[Passage]]) -> dict[uuid.UUID, str]:
         """Index documents by file name. Returns the file name of each passage."""

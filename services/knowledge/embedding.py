@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import nullcontext
 from types import TracebackType
 from typing import Self
 
@@ -16,6 +17,9 @@ from services.shared.serving.deadline import within
 from services.shared.serving.settings import TlsSettings
 from services.shared.serving.tls import channel_credentials
 
+_MOST_OF_A_QUESTION = 4
+"""Texts in one call. More are passages on their way into the index: one such call of a process at a time, so that the
+model's other instance is free for questions, which then wait for no batch."""
 _REPLY_TIMEOUT_S = 20.0
 _PROBE_TIMEOUT_S = 3.0
 _OPTIONS = (
@@ -33,6 +37,7 @@ class EmbeddingModel:
         self._model = model
         self._tls = tls
         self._client: InferenceServerClient | None = None
+        self._batches = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         options = list(_OPTIONS)
@@ -53,6 +58,10 @@ class EmbeddingModel:
 
     async def embed(self, texts: Sequence[str]) -> Sequence[Vector]:
         """FP32 vectors of length 1. Raises Unavailable."""
+        async with self._batches if len(texts) > _MOST_OF_A_QUESTION else nullcontext():
+            return await self._embed(texts)
+
+    async def _embed(self, texts: Sequence[str]) -> Sequence[Vector]:
         assert self._client, "the model is used before it is opened"
         values = np.array([[text.encode()] for text in texts], dtype=object)
         request = InferInput("text", list(values.shape), "BYTES")

@@ -113,7 +113,6 @@ class Indexing:
         self._embedding = embedding
         self._index = index
         self._slots = asyncio.Semaphore(_BATCHES_IN_FLIGHT)
-        self._model = asyncio.Lock()
 
     async def index(self, tenant_id: UUID, document_id: UUID) -> None:
         """Index a document, unless it has ended already. Raises when it should be tried again."""
@@ -156,8 +155,7 @@ class Indexing:
             await self._remove_if_deleted(document)
 
     async def _index_batch(self, document: Document, batch: Sequence[Passage]) -> None:
-        async with self._model:  # one at a time: the model's other instance is for who asks a question meanwhile
-            vectors = await self._embedding.embed([passage.searchable_text for passage in batch])
+        vectors = await self._embedding.embed([passage.searchable_text for passage in batch])
         await self._index.write(document, batch, vectors)
         if not await self._documents.add_passages(document, batch):
             raise _Ended
