@@ -5,9 +5,12 @@ import asyncio
 from bench import (
     extraction,
     first_token,
+    hostile,
     idle_readers,
+    indexing,
     lone_stream,
     many_streams,
+    probes,
     retrieval,
     startup,
     streamed_tokens,
@@ -28,3 +31,6 @@ if __name__ == "__main__":  # the clients' processes import this module too
         idle_readers.measure(mesh)
         asyncio.run(unary.measure(mesh))
     retrieval.main()
+    indexing.main()
+    hostile.main()
+    probes.main()

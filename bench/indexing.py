@@ -71,7 +71,9 @@ async def _rate(mesh: RunningMesh, edge: grpc.aio.Channel, filler: Filler, name:
     missed = "" if rate >= _GOAL * alone else "   MISSED"
     print(f"  {name}: {_indexed(done)} of {len(files)} files, {len(texts)} passages")
     print(f"    {rate:6.1f} passages/s; the model alone {alone:6.1f}; {rate / alone:.0%} (goal {_GOAL:.0%}){missed}")
-    print(f"    processor s: {'  '.join(f'{part} {spent[part]:.1f}' for part in _PARTS)}; alone {alone_cpu_s:.1f}")
+    shares = "  ".join(f"{part} {spent[part]:.1f}" for part in _PARTS)
+    share = alone_cpu_s / sum(spent.values())
+    print(f"    processor s: {shares}; the model alone {alone_cpu_s:.1f}, {share:.0%} of these")
 
 
 def _indexed(done: Sequence[Ingested]) -> int:

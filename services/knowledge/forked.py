@@ -70,7 +70,7 @@ class ForkedExtraction(ExtractionProcess):
         self._service, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with its:
             self._process = subprocess.Popen(
-                self._forking, stdin=its, stdout=subprocess.DEVNULL, env=environment(), cwd="/"
+                self._forking, stdin=its.fileno(), stdout=subprocess.DEVNULL, env=environment(), cwd="/"
             )
 
     def _stop(self) -> None:

@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
-from services.knowledge.extract.__main__ import OUT_OF_MEMORY, main
+from services.knowledge.extract.reader import OUT_OF_MEMORY, run
 
 _DESCRIPTORS = 5
 _NICE = 10
@@ -78,7 +78,7 @@ def _read(given: list[int], limits: tuple[int, int, float]) -> NoReturn:
             os.dup2(descriptor, standard)
         os.fchdir(given[3])
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-        main(*limits)
+        run(*limits)
         sys.stdout.flush()
         status = 0
     except MemoryError:
