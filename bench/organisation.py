@@ -37,8 +37,7 @@ class Filler:
         files = TlsSettings(
             tls_ca_file=tls / "ca.pem", tls_cert_file=tls / "knowledge.pem", tls_key_file=tls / "knowledge-key.pem"
         )
-        self._files = files
-        self.embedding = self.model()
+        self.embedding = EmbeddingModel(mesh.triton, "embedding", files)
         self.index = PassageIndex(f"http://{mesh.address('milvus')}")
         self._opened = AsyncExitStack()
 
@@ -55,10 +54,6 @@ class Filler:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._opened.aclose()
-
-    def model(self) -> EmbeddingModel:
-        """The embedding model over a connection of its own; to be opened."""
-        return EmbeddingModel(self._mesh.triton, "embedding", self._files)
 
     async def fill(self, tenant_id: uuid.UUID, documents: Mapping[str, Sequence[Passage]]) -> dict[uuid.UUID, str]:
         """Index documents by file name. Returns the file name of each passage."""

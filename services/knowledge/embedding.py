@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import nullcontext
 from types import TracebackType
 from typing import Self
 
@@ -17,9 +16,6 @@ from services.shared.serving.deadline import within
 from services.shared.serving.settings import TlsSettings
 from services.shared.serving.tls import channel_credentials
 
-_MOST_OF_A_QUESTION = 4
-"""Texts in one call. More are passages on their way into the index: one such call of a process at a time, so that the
-model's other instance is free for questions, which then wait for no batch."""
 _REPLY_TIMEOUT_S = 20.0
 _PROBE_TIMEOUT_S = 3.0
 _OPTIONS = (
@@ -27,6 +23,9 @@ _OPTIONS = (
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
 )
+_MOST_OF_A_QUESTION = 4
+"""Texts in one call. More are passages on their way into the index: one such call of a process at a time, so that the
+model's other instance is free for questions, which then wait for no batch."""
 
 
 class EmbeddingModel:
@@ -58,7 +57,9 @@ class EmbeddingModel:
 
     async def embed(self, texts: Sequence[str]) -> Sequence[Vector]:
         """FP32 vectors of length 1. Raises Unavailable."""
-        async with self._batches if len(texts) > _MOST_OF_A_QUESTION else nullcontext():
+        if len(texts) <= _MOST_OF_A_QUESTION:
+            return await self._embed(texts)
+        async with self._batches:
             return await self._embed(texts)
 
     async def _embed(self, texts: Sequence[str]) -> Sequence[Vector]:

@@ -18,7 +18,6 @@ from parley.knowledge.v1.knowledge_service_pb2 import (
     WatchDocumentRequest,
 )
 from parley.knowledge.v1.knowledge_service_pb2_grpc import KnowledgeServiceStub
-from services.knowledge.index import COLLECTION
 from stack.s3 import BUCKET
 from tests.chaos.mesh import ChaosMesh
 from tests.mesh.running import RunningMesh, User
@@ -54,7 +53,8 @@ async def traces(mesh: RunningMesh, document: Document) -> dict[str, int]:
     """How much of a document is in each store."""
     milvus = AsyncMilvusClient(f"http://{mesh.endpoints['parts']['milvus'][0]}")
     try:
-        rows = await milvus.query(COLLECTION, filter=f'document_id == "{document.id}"', output_fields=["passage_id"])
+        asked = {"filter": f'document_id == "{document.id}"', "output_fields": ["passage_id"]}
+        rows = [row for name in await milvus.list_collections() for row in await milvus.query(name, **asked)]
     finally:
         await milvus.close()
     found = {"milvus": len(rows)}
