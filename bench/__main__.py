@@ -3,6 +3,7 @@
 import asyncio
 
 from bench import (
+    curated,
     extraction,
     first_token,
     hostile,
@@ -31,6 +32,7 @@ if __name__ == "__main__":  # the clients' processes import this module too
         idle_readers.measure(mesh)
         asyncio.run(unary.measure(mesh))
     retrieval.main()
+    curated.main()
     indexing.main()
     hostile.main()
     probes.main()

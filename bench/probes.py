@@ -28,6 +28,8 @@ from parley.auth.v1.auth_service_pb2 import LoginRequest, RegisterRequest
 from parley.auth.v1.auth_service_pb2_grpc import AuthServiceStub
 from parley.knowledge.v1 import knowledge_service_pb2 as knowledge
 from parley.knowledge.v1.document_pb2 import DOCUMENT_STATE_INDEXED, VISIBILITY_PRIVATE, Document
+from parley.knowledge.v1.faq_service_pb2 import CreateFaqRequest
+from parley.knowledge.v1.faq_service_pb2_grpc import FaqServiceStub
 from parley.knowledge.v1.knowledge_service_pb2_grpc import KnowledgeServiceStub
 from stack.mesh import Mesh, Options
 from stack.postgres import connect
@@ -103,7 +105,7 @@ def _metadata(token: str) -> Metadata:
 
 
 async def plant(channel: grpc.aio.Channel, owner: Person, own_ids: Sequence[str]) -> Planted:
-    """Documents of every kind, half of them known outside by name and id, and an upload that waits."""
+    """Documents of every kind and FAQs, half of them known outside by name and id, and an upload that waits."""
     stub = KnowledgeServiceStub(channel)
     secret = lambda: f"zq{secrets.token_hex(8)}"  # noqa: E731
     planted = Planted()
@@ -136,6 +138,13 @@ async def plant(channel: grpc.aio.Channel, owner: Person, own_ids: Sequence[str]
             planted.private_secrets |= hidden - {document.user_id}
             planted.private_ids.add(document.id)
         planted.documents[document.id] = (await _indexed(stub, owner, document)).SerializeToString(deterministic=True)
+    for number in range(2):
+        word, request_id, question = secret(), str(uuid.uuid4()), f"Who dredges harbour {number}?"
+        asked = CreateFaqRequest(request_id=request_id, question=question, answer=f"{word} does.")
+        faq = (await FaqServiceStub(channel).CreateFaq(asked, metadata=owner.metadata)).faq
+        planted.secrets |= {word, faq.id} if number else {word}
+        texts.append(question)
+        ids += [] if number else [faq.id]
     upload = knowledge.UploadedFile(
         request_id=str(uuid.uuid4()), filename=f"{secret()}.txt", size_bytes=5000, sha256="0" * 64
     )

@@ -105,6 +105,7 @@ def _passage(found: FoundPassage) -> Passage:
         page=found.page if found.HasField("page") else None,
         headings=tuple(found.headings),
         text=found.text,
+        faq_id=found.faq_id,
     )
 
 

@@ -106,7 +106,7 @@ class Message:
 
 @dataclass(frozen=True, kw_only=True)
 class Passage:
-    """A piece of a document that fits the question."""
+    """A piece of a document that fits the question, or a FAQ that answers it: then `faq_id` is its id, else empty."""
 
     id: str
     document_id: str
@@ -114,6 +114,7 @@ class Passage:
     page: int | None
     headings: tuple[str, ...]
     text: str
+    faq_id: str = ""
 
 
 class FinishReason(StrEnum):

@@ -214,6 +214,7 @@ def citations(passages: Sequence[Passage]) -> list[session_pb2.Citation]:
             page=passage.page,
             headings=_bounded(passage.headings, 300),
             snippet=passage.text[:300],
+            faq_id=passage.faq_id,
         )
         for number, passage in enumerate(passages, 1)
     ]
@@ -228,6 +229,7 @@ def passage(citation: session_pb2.Citation) -> Passage:
         page=citation.page if citation.HasField("page") else None,
         headings=tuple(citation.headings),
         text=citation.snippet,
+        faq_id=citation.faq_id,
     )
 
 

@@ -6,10 +6,16 @@ from pathlib import Path
 
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"  # read at gRPC's import; the only children we start exec at once
 
+from parley.knowledge.v1.faq_service_pb2_grpc import add_FaqServiceServicer_to_server
 from parley.knowledge.v1.knowledge_service_pb2_grpc import add_KnowledgeServiceServicer_to_server
 from services.knowledge.embedding import EmbeddingModel
+from services.knowledge.faqs.faq import Curation
+from services.knowledge.faqs.learning import keep_learning
+from services.knowledge.faqs.matching import Matching
+from services.knowledge.faqs.phrasings import PhrasingTable
+from services.knowledge.faqs.store import StoredFaqs
 from services.knowledge.forked import ForkedExtraction
-from services.knowledge.handlers import RULES, DocumentEvents, KnowledgeService
+from services.knowledge.handlers import RULES, DocumentEvents, FaqService, KnowledgeService
 from services.knowledge.index import PassageIndex
 from services.knowledge.indexing import Indexing
 from services.knowledge.search import Search
@@ -41,6 +47,7 @@ def wire() -> Service:
     embedding = EmbeddingModel(settings.triton_address, settings.embedding_model, settings)
     quota = Quota(settings.quota_documents, settings.quota_bytes)
     documents, uploads = StoredDocuments(database), StoredUploads(database, quota)
+    faqs = StoredFaqs(database, settings.embedding_model, settings.quota_faqs)
     extraction = _extraction(settings)
     events = DocumentEvents(Indexing(documents, originals, extraction, embedding, index))
     workers = settings.indexing_workers
@@ -48,17 +55,22 @@ def wire() -> Service:
     # A removal is never given up: what is left behind could be found.
     removal = Consumer(bus, "knowledge-removal", events.remove, events.remove)
     search, watch = Search(embedding, index, Vocabulary(documents), documents), Watch(documents, listener)
-    handler = KnowledgeService(documents, Reception(uploads, originals), search, watch)
+    curated = Matching(faqs, embedding, PhrasingTable())
+    handler = KnowledgeService(documents, Reception(uploads, originals), search, watch, curated)
     return Service(
         name="knowledge",
         settings=settings,
-        register=[partial(add_KnowledgeServiceServicer_to_server, handler)],
-        proto_services=["parley.knowledge.v1.KnowledgeService"],
+        register=[
+            partial(add_KnowledgeServiceServicer_to_server, handler),
+            partial(add_FaqServiceServicer_to_server, FaqService(faqs, Curation(faqs, embedding))),
+        ],
+        proto_services=["parley.knowledge.v1.KnowledgeService", "parley.knowledge.v1.FaqService"],
         rules=RULES,
         resources=[
             *(database, listener.running(), bus.running(), relay.running()),
             *(index, embedding, extraction, indexing.running(), removal.running()),
             *(background(partial(sweep, uploads, originals)), background(index.keep_warm)),
+            background(partial(keep_learning, faqs, embedding)),
         ],
         checks=[
             Check("PostgreSQL", database.probe, POSTGRES_ADVICE),

@@ -6,6 +6,19 @@ from uuid import UUID
 
 import grpc
 
+from parley.knowledge.v1.faq_service_pb2 import (
+    CreateFaqRequest,
+    CreateFaqResponse,
+    DeleteFaqRequest,
+    DeleteFaqResponse,
+    GetFaqRequest,
+    GetFaqResponse,
+    ListFaqsRequest,
+    ListFaqsResponse,
+    UpdateFaqRequest,
+    UpdateFaqResponse,
+)
+from parley.knowledge.v1.faq_service_pb2_grpc import FaqServiceServicer
 from parley.knowledge.v1.knowledge_events_pb2 import DocumentDeleted, DocumentUploaded
 from parley.knowledge.v1.knowledge_service_pb2 import (
     AppendUploadRequest,
@@ -34,6 +47,10 @@ from parley.knowledge.v1.knowledge_service_pb2 import (
 from parley.knowledge.v1.knowledge_service_pb2_grpc import KnowledgeServiceServicer
 from services.knowledge import document, wire
 from services.knowledge.document import Documents, Member
+from services.knowledge.faqs import faq
+from services.knowledge.faqs import wire as faq_wire
+from services.knowledge.faqs.faq import Curation, Faqs
+from services.knowledge.faqs.matching import Matching
 from services.knowledge.indexing import Indexing
 from services.knowledge.search import Search
 from services.knowledge.upload import Reception
@@ -51,11 +68,15 @@ Context: TypeAlias = grpc.aio.ServicerContext
 class KnowledgeService(KnowledgeServiceServicer):
     """The documents of the caller's organisation."""
 
-    def __init__(self, documents: Documents, reception: Reception, search: Search, watch: Watch) -> None:
+    def __init__(
+        self, documents: Documents, reception: Reception, search: Search, watch: Watch, curated: Matching | None = None
+    ) -> None:
+        """Without `curated` no FAQ goes before what is found."""
         self._documents = documents
         self._reception = reception
         self._search = search
         self._watch = watch
+        self._curated = curated
 
     async def UploadDocument(
         self, request: AsyncIterator[UploadDocumentRequest], context: Context
@@ -120,8 +141,43 @@ class KnowledgeService(KnowledgeServiceServicer):
 
     async def Search(self, request: SearchRequest, context: Context) -> SearchResponse:
         caller, limit = caller_of(context), request.limit or _DEFAULT_PASSAGES
-        found = await self._search(caller.tenant_id, request.query, limit, caller.user_id)
-        return SearchResponse(passages=map(wire.passage, found))
+        passages = self._search(caller.tenant_id, request.query, limit, caller.user_id)
+        curated = self._curated
+        found = await (curated.before(caller.tenant_id, request.query, limit, passages) if curated else passages)
+        return SearchResponse(passages=map(wire.found, found))
+
+
+class FaqService(FaqServiceServicer):
+    """The curated answers of the caller's organisation."""
+
+    def __init__(self, faqs: Faqs, curation: Curation) -> None:
+        self._faqs = faqs
+        self._curation = curation
+
+    async def CreateFaq(self, request: CreateFaqRequest, context: Context) -> CreateFaqResponse:
+        wording = faq.worded(request.question, request.alternatives, request.answer)
+        created = await self._curation.create(_member(context), UUID(request.request_id), wording)
+        return CreateFaqResponse(faq=faq_wire.faq(created))
+
+    async def GetFaq(self, request: GetFaqRequest, context: Context) -> GetFaqResponse:
+        found = await faq.get(self._faqs, _member(context), UUID(request.faq_id))
+        return GetFaqResponse(faq=faq_wire.faq(found))
+
+    async def ListFaqs(self, request: ListFaqsRequest, context: Context) -> ListFaqsResponse:
+        size = request.page_size or DEFAULT_SIZE
+        found = await self._faqs.newest(_member(context).tenant_id, wire.before(request.page_token), size + 1)
+        page = found[:size]
+        return ListFaqsResponse(
+            faqs=map(faq_wire.faq, page), next_page_token=wire.older_token(page[-1]) if len(found) > size else ""
+        )
+
+    async def UpdateFaq(self, request: UpdateFaqRequest, context: Context) -> UpdateFaqResponse:
+        updated = await self._curation.update(_member(context), UUID(request.faq.id), faq_wire.change(request))
+        return UpdateFaqResponse(faq=faq_wire.faq(updated))
+
+    async def DeleteFaq(self, request: DeleteFaqRequest, context: Context) -> DeleteFaqResponse:
+        await self._curation.delete(_member(context), UUID(request.faq_id))
+        return DeleteFaqResponse()
 
 
 class DocumentEvents:

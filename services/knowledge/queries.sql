@@ -228,3 +228,107 @@ SELECT passages.headings, passages.text, passages.position, passages.page FROM p
 JOIN documents ON documents.id = passages.document_id AND documents.tenant_id = $1
     AND documents.visibility = 'organisation'
 WHERE passages.tenant_id = $1 ORDER BY passages.id LIMIT $2;
+
+-- name: find_faq
+SELECT * FROM faqs WHERE tenant_id = $1 AND id = $2;
+
+-- name: newest_faqs
+SELECT * FROM faqs
+WHERE tenant_id = $1 AND ($2::timestamptz IS NULL OR (create_time, id) < ($2, $3::uuid))
+ORDER BY create_time DESC, id DESC LIMIT $4;
+
+-- name: add_faq
+-- No row when the organisation has no room. Of two that add the same at once, the second one breaks a unique index and
+-- is sent again.
+WITH known AS (
+    SELECT user_id = $2 AND request_id = $3 AS is_first, faqs.* FROM faqs
+    WHERE tenant_id = $1 AND ((user_id = $2 AND request_id = $3) OR question_sha256 = $7)
+    ORDER BY is_first DESC LIMIT 1
+), counted AS (
+    INSERT INTO faq_sets (tenant_id, faqs, revision)
+    SELECT $1::uuid, 1, 1 WHERE NOT EXISTS (SELECT FROM known) AND $10::bigint >= 1
+    ON CONFLICT (tenant_id) DO UPDATE SET faqs = faq_sets.faqs + 1, revision = faq_sets.revision + 1
+    WHERE faq_sets.faqs < $10
+    RETURNING tenant_id, revision
+), added AS (
+    INSERT INTO faqs (tenant_id, user_id, request_id, request_sha256, id, question, question_sha256, alternatives,
+        answer, revision)
+    SELECT tenant_id, $2, $3, $4, $5, $6, $7, $8, $9, revision FROM counted
+    RETURNING true AS is_first, faqs.*
+), learnt AS (
+    INSERT INTO faq_vectors (tenant_id, faq_id, model, vectors)
+    SELECT tenant_id, id, $11, $12 FROM added WHERE $12::bytea IS NOT NULL
+), event AS (
+    INSERT INTO outbox (event_type, tenant_id, aggregate_id, payload)
+    SELECT 'parley.knowledge.v1.FaqChanged', tenant_id, id, $13 FROM added
+)
+SELECT * FROM known UNION ALL SELECT * FROM added;
+
+-- name: find_faq_by_question
+SELECT id FROM faqs WHERE tenant_id = $1 AND question_sha256 = $2;
+
+-- name: change_faq
+-- No row when the FAQ is no longer of the revision that was read. Vectors of phrasings that are no more go.
+WITH counted AS (
+    UPDATE faq_sets SET revision = revision + 1 WHERE tenant_id = $1 RETURNING revision
+), changed AS (
+    UPDATE faqs SET question = $4, question_sha256 = $5, alternatives = $6, answer = $7, revision = counted.revision,
+        update_time = now()
+    FROM counted WHERE faqs.tenant_id = $1 AND faqs.id = $2 AND faqs.revision = $3
+    RETURNING faqs.*
+), dropped AS (
+    DELETE FROM faq_vectors USING changed
+    WHERE faq_vectors.tenant_id = $1 AND faq_vectors.faq_id = changed.id
+    AND $8::boolean AND ($10::bytea IS NULL OR faq_vectors.model <> $9)
+), learnt AS (
+    INSERT INTO faq_vectors (tenant_id, faq_id, model, vectors)
+    SELECT tenant_id, id, $9, $10 FROM changed WHERE $8 AND $10 IS NOT NULL
+    ON CONFLICT (faq_id, model) DO UPDATE SET vectors = EXCLUDED.vectors
+), event AS (
+    INSERT INTO outbox (event_type, tenant_id, aggregate_id, payload)
+    SELECT 'parley.knowledge.v1.FaqChanged', tenant_id, id, $11 FROM changed
+)
+SELECT * FROM changed;
+
+-- name: delete_faq
+-- The set's row is held first, as by every change: two that wait for each other would be a deadlock.
+WITH held AS (
+    SELECT tenant_id FROM faq_sets WHERE tenant_id = $1 FOR UPDATE
+), deleted AS (
+    DELETE FROM faqs USING held WHERE faqs.tenant_id = $1 AND faqs.id = $2 RETURNING faqs.tenant_id, faqs.id
+), counted AS (
+    UPDATE faq_sets SET faqs = faq_sets.faqs - 1, revision = faq_sets.revision + 1
+    FROM deleted WHERE faq_sets.tenant_id = deleted.tenant_id
+), event AS (
+    INSERT INTO outbox (event_type, tenant_id, aggregate_id, payload)
+    SELECT 'parley.knowledge.v1.FaqDeleted', tenant_id, id, $3 FROM deleted
+)
+SELECT id FROM deleted;
+
+-- name: faqs_since
+-- One snapshot: the set, and what has changed since a revision. No row for an organisation that never had a FAQ.
+SELECT faq_sets.faqs AS total, faq_sets.revision AS newest, faqs.id, faqs.question, faqs.alternatives,
+    faq_vectors.vectors
+FROM faq_sets
+LEFT JOIN faqs ON faqs.tenant_id = $1 AND faqs.revision > $2
+LEFT JOIN faq_vectors
+    ON faq_vectors.tenant_id = $1 AND faq_vectors.faq_id = faqs.id AND faq_vectors.model = $3
+WHERE faq_sets.tenant_id = $1;
+
+-- name: faqs_without_vectors
+-- Housekeeping for all organisations.
+SELECT * FROM faqs
+WHERE NOT EXISTS (SELECT FROM faq_vectors WHERE faq_vectors.faq_id = faqs.id AND faq_vectors.model = $1)
+LIMIT $2;
+
+-- name: learn_faq
+WITH counted AS (
+    UPDATE faq_sets SET revision = revision + 1 WHERE tenant_id = $1 RETURNING revision
+), learnt AS (
+    UPDATE faqs SET revision = counted.revision
+    FROM counted WHERE faqs.tenant_id = $1 AND faqs.id = $2 AND faqs.revision = $3
+    RETURNING faqs.tenant_id, faqs.id
+)
+INSERT INTO faq_vectors (tenant_id, faq_id, model, vectors)
+SELECT tenant_id, id, $4, $5 FROM learnt
+ON CONFLICT (faq_id, model) DO UPDATE SET vectors = EXCLUDED.vectors;

@@ -24,6 +24,7 @@ class Settings(ServingSettings):
     # What one organisation may have; unfinished uploads count.
     quota_documents: int = 100_000
     quota_bytes: int = 100 * 1024 * 1024 * 1024
+    quota_faqs: int = 5_000
     # Documents that one process indexes at a time.
     indexing_workers: int = 2
     # What reading one document may cost: address space, processor time and time on the clock.

@@ -12,6 +12,9 @@ from parley.knowledge.v1.knowledge_service_pb2 import (
     UploadedFile,
 )
 from services.knowledge.document import Change, Collection, Document, File, Visibility
+from services.knowledge.faqs.faq import Faq
+from services.knowledge.faqs.matching import FoundFaq
+from services.knowledge.faqs.wire import found_faq
 from services.knowledge.search import FoundPassage
 from services.shared.errors import Invalid, Reason
 from services.shared.pages import foreign_token, page_key, page_token
@@ -89,6 +92,11 @@ def collection(found: Collection) -> document_pb2.Collection:
     return document_pb2.Collection(name=found.name, documents=found.documents)
 
 
+def found(found: FoundFaq | FoundPassage) -> document_pb2.Passage:
+    """The message of what a search found."""
+    return found_faq(found) if isinstance(found, FoundFaq) else passage(found)
+
+
 def passage(found: FoundPassage) -> document_pb2.Passage:
     """The message of a passage."""
     return document_pb2.Passage(
@@ -101,13 +109,13 @@ def passage(found: FoundPassage) -> document_pb2.Passage:
     )
 
 
-def older_token(last: Document) -> str:
-    """The page token of the documents older than `last`."""
+def older_token(last: Document | Faq) -> str:
+    """The page token of those older than `last`."""
     return page_token(last.create_time, last.id)
 
 
 def before(token: str) -> tuple[datetime, UUID] | None:
-    """What the documents of this page are older than; None for the first page. Raises Invalid."""
+    """What those of this page are older than; None for the first page. Raises Invalid."""
     if (key := page_key(token, 2)) is None:
         return None
     try:

@@ -30,7 +30,10 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Citation:
-    """A passage that stood before the model; kept as chat gave it. `page` is None where the format has no pages."""
+    """A passage or a FAQ that stood before the model; kept as chat gave it.
+
+    `page` is None where the format has no pages; `faq_id` is empty for a passage.
+    """
 
     number: int
     document_id: str
@@ -39,6 +42,7 @@ class Citation:
     page: int | None
     headings: tuple[str, ...]
     snippet: str
+    faq_id: str = ""
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ class StoredTurns:
             answer.state,
             message_id,
             answer.text,
-            [asdict(citation) for citation in answer.citations],
+            [kept(citation) for citation in answer.citations],
             answer.usage and answer.usage.prompt_tokens,
             answer.usage and answer.usage.completion_tokens,
             event.SerializeToString() + _CONVERSATION_ID_FOLLOWS,
@@ -147,6 +147,12 @@ def _message(row: asyncpg.Record) -> Message:
         citations=tuple(_citation(entry) for entry in row["citations"]),
         usage=Usage(row["prompt_tokens"], row["completion_tokens"]) if answers else None,
     )
+
+
+def kept(citation: Citation) -> dict[str, object]:
+    """As it is stored. A replica from before there were FAQs reads every citation of a passage."""
+    entry = asdict(citation)
+    return entry if citation.faq_id else {name: value for name, value in entry.items() if name != "faq_id"}
 
 
 def _citation(entry: dict) -> Citation:

@@ -131,6 +131,7 @@ def _citation(found: Citation) -> proto.Citation:
         page=found.page,
         headings=found.headings,
         snippet=found.snippet,
+        faq_id=found.faq_id,
     )
 
 
@@ -143,4 +144,5 @@ def _citation_given(given: proto.Citation) -> Citation:
         page=given.page if given.HasField("page") else None,
         headings=tuple(given.headings),
         snippet=given.snippet,
+        faq_id=given.faq_id,
     )

@@ -70,6 +70,11 @@ class Reason(StrEnum):
     DOCUMENT_DUPLICATE = auto()
     KNOWLEDGE_FULL = auto()
 
+    FAQ_NOT_FOUND = auto()
+    FAQ_DUPLICATE = auto()
+    FAQS_FULL = auto()
+    FAQ_NOT_YOURS = auto()
+
 
 class Refusal(Exception):
     """An expected "no". `message` tells a person what to do; facts are small values, safe to show to the caller."""

@@ -31,6 +31,12 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this module to the `parley` command line."""
     for command in (login, logout, token, ingest, documents, search, ask, rate):
         app.command()(command)
+    faqs = typer.Typer(help="Your organisation's own answers: they go before what the documents say.")
+    faqs.command("add")(faq_add)
+    faqs.command("list")(faq_list)
+    faqs.command("delete")(faq_delete)
+    faqs.command("import")(faq_import)
+    app.add_typer(faqs, name="faq", no_args_is_help=True)
 
 
 def login(
@@ -102,6 +108,50 @@ def search(
     from stack.client import searching
 
     _run(searching.search(_edge(data_dir, edge), query, limit, as_json=as_json))
+
+
+def faq_add(
+    question: Annotated[str, typer.Argument(help="The question.")],
+    answer: Annotated[str, typer.Argument(help="Your organisation's answer.")],
+    also: Annotated[list[str] | None, typer.Option(metavar="QUESTION", help="Another way to ask it.")] = None,
+    data_dir: DataDir = None,
+    edge: EdgeUrl = None,
+) -> None:
+    """Add a question with its answer."""
+    from stack.client import curating
+
+    _run(curating.add(_edge(data_dir, edge), question, also or (), answer))
+
+
+def faq_list(data_dir: DataDir = None, edge: EdgeUrl = None) -> None:
+    """List the questions, newest first."""
+    from stack.client import curating
+
+    _run(curating.show(_edge(data_dir, edge)))
+
+
+def faq_delete(
+    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="As `parley faq list` shows them.")],
+    data_dir: DataDir = None,
+    edge: EdgeUrl = None,
+) -> None:
+    """Delete questions."""
+    from stack.client import curating
+
+    _run(curating.delete(_edge(data_dir, edge), ids))
+
+
+def faq_import(
+    file: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="A CSV with columns question and answer.")
+    ],
+    data_dir: DataDir = None,
+    edge: EdgeUrl = None,
+) -> None:
+    """Add every row of a file; questions that are there already stay as they are."""
+    from stack.client import curating
+
+    _run(curating.import_csv(_edge(data_dir, edge), file))
 
 
 def ask(

@@ -112,6 +112,9 @@ def _print_sources(citations: list[Citation]) -> None:
         return
     print("\nSources")
     for citation in citations:
+        if citation.faq_id:
+            print(printable(f"[{citation.number}] FAQ: {citation.title}"))
+            continue
         page = f", page {citation.page}" if citation.page else ""
         headings = f" ({' > '.join(citation.headings)})" if citation.headings else ""
         print(printable(f"[{citation.number}] {citation.title}{page}{headings}"))

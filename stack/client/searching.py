@@ -30,7 +30,10 @@ def _print(number: int, passage: Passage) -> None:
     page = f", page {passage.page}" if passage.page else ""
     headings = f" ({' > '.join(passage.headings)})" if passage.headings else ""
     console.print(
-        printable(f"[{number}] {passage.filename}{page}{headings}"), style="bold", highlight=False, markup=False
+        printable(f"[{number}] {'FAQ: ' if passage.faq_id else ''}{passage.filename}{page}{headings}"),
+        style="bold",
+        highlight=False,
+        markup=False,
     )
     text = textwrap.shorten(printable(passage.text), _TEXT_CHARACTERS, placeholder=" …")
     print(textwrap.fill(text, console.width, initial_indent=_INDENT, subsequent_indent=_INDENT))

@@ -46,6 +46,12 @@ def a_passage(text: str = "The answer is 42.", title: str = "guide.pdf") -> Pass
     return Passage(id=str(uuid4()), document_id=str(uuid4()), title=title, page=7, headings=("Answers",), text=text)
 
 
+def a_faq(question: str = "What is the answer?", answer: str = "The answer is 42.") -> Passage:
+    faq_id = str(uuid4())
+    text = f"{question}\n{answer}"
+    return Passage(id=faq_id, document_id="", title=question, page=None, headings=(), text=text, faq_id=faq_id)
+
+
 def entries_of(turn_id: UUID, first: int, *events: Event) -> list[Entry]:
     return [Entry(number, event, encode(turn_id, number, event)) for number, event in enumerate(events, first)]
 

@@ -24,7 +24,7 @@ from services.chat.handlers import ChatService
 from services.chat.turn import Replaces
 from services.shared.errors import NotFound, Reason, Refusal, Unavailable
 from services.shared.serving.status import refusal_in
-from tests.chat.conftest import CONVERSATION, Chat, a_passage, until
+from tests.chat.conftest import CONVERSATION, Chat, a_faq, a_passage, until
 from tests.conftest import ServeLocally, Signer
 from tests.refusals import failure_of
 
@@ -84,6 +84,16 @@ async def test_a_turn_on_the_wire(stub: ChatServiceStub, me: Metadata, chat: Cha
     (closed,) = chat.conversations.answers.values()
     assert completed.completed.message_id == str(closed.message_id)
     assert completed.completed.finish_reason == FINISH_REASON_STOP
+
+
+async def test_a_faq_is_cited_as_such(stub: ChatServiceStub, me: Metadata, chat: Chat) -> None:
+    faq, passage = a_faq(), a_passage()
+    chat.documents.passages = [faq, passage]
+    _, sources, *_ = await events_of(stub, me, a_request())
+    cited = [(citation.faq_id, citation.document_id, citation.title) for citation in sources.sources.citations]
+    assert cited == [(faq.faq_id, "", "What is the answer?"), ("", passage.document_id, "guide.pdf")]
+    (closed,) = chat.conversations.answers.values()
+    assert [passage.faq_id for passage in closed.passages] == [faq.faq_id, ""]
 
 
 async def test_options_reach_the_turn(stub: ChatServiceStub, me: Metadata, chat: Chat) -> None:

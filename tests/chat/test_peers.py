@@ -23,7 +23,7 @@ from services.chat.peers import KnowledgePeer, SessionPeer
 from services.chat.turn import Asker, Message, Role, SavedAnswer, Turn, Usage
 from services.shared.errors import NotFound, Reason, Refusal, Unavailable
 from services.shared.serving.identity import caller_of
-from tests.chat.conftest import a_passage, a_question, a_turn
+from tests.chat.conftest import a_faq, a_passage, a_question, a_turn
 from tests.conftest import ServeLocally, Signer
 
 
@@ -74,6 +74,7 @@ class FakeKnowledge(KnowledgeServiceServicer):
         passages = [
             document_pb2.Passage(id="p1", document_id="d1", filename="a.pdf", page=3, headings=["One"], text="Text."),
             document_pb2.Passage(id="p2", document_id="d2", filename="b.md", text="More."),
+            document_pb2.Passage(id="q1", faq_id="q1", filename="Why?", text="Why?\nSo."),
         ]
         return knowledge_service_pb2.SearchResponse(passages=passages)
 
@@ -129,13 +130,13 @@ async def test_closing_a_turn_saves_the_answer_with_its_sources(
     channel: grpc.aio.Channel, session: FakeSession, turn: Turn
 ) -> None:
     peer = SessionPeer(channel, history_messages=9)
-    shown = a_passage()
-    saved = await peer.close_turn(turn, "Because.", whole=False, passages=[shown], usage=Usage(7, 2))
+    shown = (a_faq(), a_passage())
+    saved = await peer.close_turn(turn, "Because.", whole=False, passages=shown, usage=Usage(7, 2))
     assert (saved.text, saved.whole, saved.usage) == ("Because.", False, Usage(7, 2))
-    assert (saved.passages, saved.message_id) == ((shown,), UUID(session.answer_id))
+    assert (saved.passages, saved.message_id) == (shown, UUID(session.answer_id))
     (request,) = session.requests
     assert (request.text, request.state) == ("Because.", session_pb2.MESSAGE_STATE_INTERRUPTED)
-    assert [citation.number for citation in request.citations] == [1]
+    assert [(citation.number, citation.faq_id) for citation in request.citations] == [(1, shown[0].faq_id), (2, "")]
     assert (request.usage.prompt_tokens, request.usage.completion_tokens) == (7, 2)
     nothing = SavedAnswer("", whole=True, passages=(), usage=Usage(), message_id=None)
     assert await peer.close_turn(turn, "", whole=True, passages=[], usage=Usage()) == nothing
@@ -188,9 +189,10 @@ async def test_without_session_the_conversation_is_unavailable_at_once(turn: Tur
 
 async def test_search_brings_passages(channel: grpc.aio.Channel, knowledge: FakeKnowledge, turn: Turn) -> None:
     peer = KnowledgePeer(channel, passages=4, timeout_s=2)
-    first, second = await peer.search(turn.asker, "x" * 3000)
+    first, second, faq = await peer.search(turn.asker, "x" * 3000)
     assert (first.id, first.document_id, first.title, first.page) == ("p1", "d1", "a.pdf", 3)
     assert (first.headings, first.text, second.page) == (("One",), "Text.", None)
+    assert (faq.id, faq.document_id, faq.title, faq.faq_id, first.faq_id) == ("q1", "", "Why?", "q1", "")
     (request,) = knowledge.requests
     assert (request.query, request.limit) == ("x" * 2000, 4)
 

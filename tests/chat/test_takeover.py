@@ -19,7 +19,7 @@ from services.chat.turn import (
     Usage,
 )
 from services.shared.errors import Exhausted, Invalid, NotFound, Reason, Refusal, Unavailable, WrongState
-from tests.chat.conftest import Chat, a_passage, a_question, an_asker, kinds, until, words
+from tests.chat.conftest import Chat, a_faq, a_passage, a_question, an_asker, kinds, until, words
 from tests.chat.fakes import EchoModel, FakeModel, completed
 
 TEXT = "one two three four five"
@@ -127,6 +127,24 @@ async def test_the_shown_sources_keep_their_numbers_whatever_is_found_now(one: C
     assert "New." not in asked
     (closed,) = one.conversations.answers.values()
     assert [passage.id for passage in closed.passages] == [passage.id for passage in shown]
+
+
+async def test_a_faq_is_still_one_when_another_replica_goes_on(one: Chat, other: Chat) -> None:
+    shown = [a_faq(), a_passage("No, it is 43.")]
+    one.documents.passages = shown
+    asker = an_asker()
+    async with one.reading(asker, a_question()) as turn:
+        await until(lambda: turn.last == 4)
+        one.documents.passages = []  # deleted meanwhile
+        await killed(one, other)
+        entries = await other.resume(asker, turn.turn_id)
+    assert entries[1].event == Sources(tuple(shown), degraded=False)
+    assert (
+        "the organisation's own answer:\n| Question: What is the answer?"
+        in other.model.prompts[0].messages[-2]["content"]
+    )
+    (closed,) = one.conversations.answers.values()
+    assert [passage.faq_id for passage in closed.passages] == [shown[0].faq_id, ""]
 
 
 async def test_a_live_replica_keeps_its_turns(one: Chat, other: Chat) -> None:

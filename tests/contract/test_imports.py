@@ -20,6 +20,7 @@ ADAPTERS = {
     "model": {"grpc", "tritonclient", "numpy", "google", "opentelemetry"},
     "embedding": {"grpc", "tritonclient", "numpy", "google"},
     "index": {"pymilvus", "grpc"},
+    "phrasings": {"numpy"},
     "storage": {"obstore"},
     "turnlog": {"redis", "parley", "google"},
     "metrics": {"prometheus_client"},

@@ -135,8 +135,8 @@ def test_the_edge_repeats_what_istio_repeats(tmp_path: Path) -> None:
 def test_what_is_repeated_changes_nothing_and_is_no_stream() -> None:
     methods = list(contract.methods())
     assert {method.name for method in methods if method.idempotent} == {
-        "GetConversation", "GetDocument", "GetJwks", "GetMe", "GetTurn", "ListCollections", "ListConversations",
-        "ListDocuments", "ListMessages", "ListNotifications", "Search",
+        "GetConversation", "GetDocument", "GetFaq", "GetJwks", "GetMe", "GetTurn", "ListCollections",
+        "ListConversations", "ListDocuments", "ListFaqs", "ListMessages", "ListNotifications", "Search",
     }  # fmt: skip
     assert not [
         method.path for method in methods if method.streams and (method.idempotent or method.path in REPEATABLE)

@@ -13,6 +13,7 @@ WITHOUT_TENANT = {
     "auth.find_credentials": "a sign-in names an address; the tenant is what it finds out",
     "chat.take_over": "a replica goes on with the turns of a dead one, whoever asked; nobody sees them",
     "chat.wishes": "a replica asks for its own turns",
+    "knowledge.faqs_without_vectors": "the service gives vectors to what lacks them; nobody sees them",
     "knowledge.drop_uploads_older_than": "the service sweeps its own leftovers; nobody sees them",
 }
 _READ = re.compile(r"\b(?:FROM|JOIN|UPDATE)\s+(?:ONLY\s+)?([a-z_]+)", re.IGNORECASE)

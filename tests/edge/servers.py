@@ -15,7 +15,12 @@ from parley.auth.v1 import (
     user_service_pb2_grpc,
 )
 from parley.chat.v1 import chat_service_pb2, chat_service_pb2_grpc, turn_pb2
-from parley.knowledge.v1 import knowledge_service_pb2, knowledge_service_pb2_grpc
+from parley.knowledge.v1 import (
+    faq_service_pb2,
+    faq_service_pb2_grpc,
+    knowledge_service_pb2,
+    knowledge_service_pb2_grpc,
+)
 from parley.notification.v1 import notification_pb2, notification_service_pb2, notification_service_pb2_grpc
 from parley.session.v1 import (
     session_pb2,
@@ -151,6 +156,15 @@ class Knowledge(knowledge_service_pb2_grpc.KnowledgeServiceServicer):
             self._seen.cancelled.set()
 
 
+class Faqs(faq_service_pb2_grpc.FaqServiceServicer):
+    def __init__(self, seen: Seen) -> None:
+        self._seen = seen
+
+    async def UpdateFaq(self, request, context):
+        self._seen.note(context)
+        return faq_service_pb2.UpdateFaqResponse(faq=request.faq)
+
+
 class Notifications(notification_service_pb2_grpc.NotificationServiceServicer):
     def __init__(self, seen: Seen) -> None:
         self._seen = seen
@@ -194,6 +208,9 @@ HANDLERS: Mapping[str, Mapping[str, Callable[[Seen], Register]]] = {
     "knowledge": {
         "parley.knowledge.v1.KnowledgeService": lambda seen: partial(
             knowledge_service_pb2_grpc.add_KnowledgeServiceServicer_to_server, Knowledge(seen)
+        ),
+        "parley.knowledge.v1.FaqService": lambda seen: partial(
+            faq_service_pb2_grpc.add_FaqServiceServicer_to_server, Faqs(seen)
         ),
     },
     "notification": {

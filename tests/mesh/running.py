@@ -52,7 +52,8 @@ class RunningMesh:
         return str(self.endpoints["edge"]["https"])
 
     def parley(self, command: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        return parley(command, f"--data-dir={self.data_dir}", *arguments, **options)
+        words = command.split()  # "faq add"
+        return parley(*words, f"--data-dir={self.data_dir}", *arguments, **options)
 
     def status(self) -> dict[str, Any]:
         return dict(json.loads(self.parley("status", "--json").stdout))

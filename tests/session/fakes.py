@@ -4,12 +4,13 @@ It runs without waiting anywhere, so each method is as indivisible as a statemen
 """
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 from services.session.conversation import Conversation, ConversationKey, Owner, conversation_not_found
 from services.session.message import MAX_TOGETHER_BYTES, Message, Page, Role, State, turn_not_found
+from services.session.store import kept
 from services.session.turn import Answer, ClosedTurn, OpenedTurn, Question
 
 
@@ -229,5 +230,5 @@ class FakeTurns:
 
 
 def _size_bytes(message: Message) -> int:
-    citations = json.dumps([asdict(citation) for citation in message.citations], ensure_ascii=False)
+    citations = json.dumps([kept(citation) for citation in message.citations], ensure_ascii=False)
     return len(message.text.encode()) + len(citations.encode())

@@ -159,6 +159,7 @@ async def test_a_turn_comes_back_as_it_was_saved(
                 snippet="Twenty days",
             ),
             proto.Citation(number=2, title="notes.md"),
+            proto.Citation(number=3, title="How long?", faq_id=str(uuid4())),
         ],
         usage=proto.Usage(prompt_tokens=400, completion_tokens=2),
     )

@@ -17,6 +17,7 @@ async def test_a_turn_saves_its_question_and_its_answer(record: Record) -> None:
     citations = (
         Citation(1, str(uuid4()), str(uuid4()), "handbook.pdf", 12, ("Leave", "Rules — כללים"), "Twenty days"),
         Citation(2, str(uuid4()), str(uuid4()), "notes.md", None, (), ""),
+        Citation(3, "", faq_id := str(uuid4()), "How long is leave?", None, (), "Twenty days", faq_id),
     )
     given = Answer(turn_id, "Twenty days [1].", State.COMPLETE, citations, Usage(4_000_000_000, 17))
     saved = (await record.turns.close(owner, given)).answer

@@ -89,17 +89,19 @@ class DocumentFailure(_message.Message):
     def __init__(self, reason: _Optional[_Union[_error_reason_pb2.ErrorReason, str]] = ..., message: _Optional[str] = ...) -> None: ...
 
 class Passage(_message.Message):
-    __slots__ = ("id", "document_id", "filename", "page", "headings", "text")
+    __slots__ = ("id", "document_id", "filename", "page", "headings", "text", "faq_id")
     ID_FIELD_NUMBER: _ClassVar[int]
     DOCUMENT_ID_FIELD_NUMBER: _ClassVar[int]
     FILENAME_FIELD_NUMBER: _ClassVar[int]
     PAGE_FIELD_NUMBER: _ClassVar[int]
     HEADINGS_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
+    FAQ_ID_FIELD_NUMBER: _ClassVar[int]
     id: str
     document_id: str
     filename: str
     page: int
     headings: _containers.RepeatedScalarFieldContainer[str]
     text: str
-    def __init__(self, id: _Optional[str] = ..., document_id: _Optional[str] = ..., filename: _Optional[str] = ..., page: _Optional[int] = ..., headings: _Optional[_Iterable[str]] = ..., text: _Optional[str] = ...) -> None: ...
+    faq_id: str
+    def __init__(self, id: _Optional[str] = ..., document_id: _Optional[str] = ..., filename: _Optional[str] = ..., page: _Optional[int] = ..., headings: _Optional[_Iterable[str]] = ..., text: _Optional[str] = ..., faq_id: _Optional[str] = ...) -> None: ...

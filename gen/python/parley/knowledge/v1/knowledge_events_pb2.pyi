@@ -66,3 +66,23 @@ class DocumentUpdated(_message.Message):
     user_id: str
     document_id: str
     def __init__(self, tenant_id: _Optional[str] = ..., user_id: _Optional[str] = ..., document_id: _Optional[str] = ...) -> None: ...
+
+class FaqChanged(_message.Message):
+    __slots__ = ("tenant_id", "user_id", "faq_id")
+    TENANT_ID_FIELD_NUMBER: _ClassVar[int]
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    FAQ_ID_FIELD_NUMBER: _ClassVar[int]
+    tenant_id: str
+    user_id: str
+    faq_id: str
+    def __init__(self, tenant_id: _Optional[str] = ..., user_id: _Optional[str] = ..., faq_id: _Optional[str] = ...) -> None: ...
+
+class FaqDeleted(_message.Message):
+    __slots__ = ("tenant_id", "user_id", "faq_id")
+    TENANT_ID_FIELD_NUMBER: _ClassVar[int]
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    FAQ_ID_FIELD_NUMBER: _ClassVar[int]
+    tenant_id: str
+    user_id: str
+    faq_id: str
+    def __init__(self, tenant_id: _Optional[str] = ..., user_id: _Optional[str] = ..., faq_id: _Optional[str] = ...) -> None: ...

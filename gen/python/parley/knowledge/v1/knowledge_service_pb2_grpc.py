@@ -187,7 +187,8 @@ class KnowledgeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Search(self, request, context):
-        """The passages of the documents that the caller sees that fit a text best, best first.
+        """The passages of the documents that the caller sees that fit a text best, best first. A FAQ that answers the text
+        goes before them.
         Refusals: SEARCH_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -25,23 +25,23 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fparley/session/v1/session.proto\x12\x11parley.session.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xae\x01\n\x0c\x43onversation\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n\x05title\x18\x02 \x01(\tR\x05title\x12;\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0bupdate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nupdateTime\"\xd2\x03\n\x07Message\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\'\n\x0f\x63onversation_id\x18\x02 \x01(\tR\x0e\x63onversationId\x12\x17\n\x07turn_id\x18\x03 \x01(\tR\x06turnId\x12\x32\n\x04role\x18\x04 \x01(\x0e\x32\x1e.parley.session.v1.MessageRoleR\x04role\x12\x12\n\x04text\x18\x05 \x01(\tR\x04text\x12\x35\n\x05state\x18\x06 \x01(\x0e\x32\x1f.parley.session.v1.MessageStateR\x05state\x12;\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12\x39\n\tcitations\x18\x08 \x03(\x0b\x32\x1b.parley.session.v1.CitationR\tcitations\x12.\n\x05usage\x18\t \x01(\x0b\x32\x18.parley.session.v1.UsageR\x05usage\x12$\n\x0eparent_turn_id\x18\n \x01(\tR\x0cparentTurnId\x12(\n\x10sibling_turn_ids\x18\x0b \x03(\tR\x0esiblingTurnIds\"\xd0\x01\n\x08\x43itation\x12\x16\n\x06number\x18\x01 \x01(\rR\x06number\x12\x1f\n\x0b\x64ocument_id\x18\x02 \x01(\tR\ndocumentId\x12\x1d\n\npassage_id\x18\x03 \x01(\tR\tpassageId\x12\x14\n\x05title\x18\x04 \x01(\tR\x05title\x12\x17\n\x04page\x18\x05 \x01(\rH\x00R\x04page\x88\x01\x01\x12\x1a\n\x08headings\x18\x06 \x03(\tR\x08headings\x12\x18\n\x07snippet\x18\x07 \x01(\tR\x07snippetB\x07\n\x05_page\"Y\n\x05Usage\x12#\n\rprompt_tokens\x18\x01 \x01(\rR\x0cpromptTokens\x12+\n\x11\x63ompletion_tokens\x18\x02 \x01(\rR\x10\x63ompletionTokens*^\n\x0bMessageRole\x12\x1c\n\x18MESSAGE_ROLE_UNSPECIFIED\x10\x00\x12\x15\n\x11MESSAGE_ROLE_USER\x10\x01\x12\x1a\n\x16MESSAGE_ROLE_ASSISTANT\x10\x02*h\n\x0cMessageState\x12\x1d\n\x19MESSAGE_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16MESSAGE_STATE_COMPLETE\x10\x01\x12\x1d\n\x19MESSAGE_STATE_INTERRUPTED\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fparley/session/v1/session.proto\x12\x11parley.session.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xae\x01\n\x0c\x43onversation\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n\x05title\x18\x02 \x01(\tR\x05title\x12;\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0bupdate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nupdateTime\"\xd2\x03\n\x07Message\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\'\n\x0f\x63onversation_id\x18\x02 \x01(\tR\x0e\x63onversationId\x12\x17\n\x07turn_id\x18\x03 \x01(\tR\x06turnId\x12\x32\n\x04role\x18\x04 \x01(\x0e\x32\x1e.parley.session.v1.MessageRoleR\x04role\x12\x12\n\x04text\x18\x05 \x01(\tR\x04text\x12\x35\n\x05state\x18\x06 \x01(\x0e\x32\x1f.parley.session.v1.MessageStateR\x05state\x12;\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12\x39\n\tcitations\x18\x08 \x03(\x0b\x32\x1b.parley.session.v1.CitationR\tcitations\x12.\n\x05usage\x18\t \x01(\x0b\x32\x18.parley.session.v1.UsageR\x05usage\x12$\n\x0eparent_turn_id\x18\n \x01(\tR\x0cparentTurnId\x12(\n\x10sibling_turn_ids\x18\x0b \x03(\tR\x0esiblingTurnIds\"\xe7\x01\n\x08\x43itation\x12\x16\n\x06number\x18\x01 \x01(\rR\x06number\x12\x1f\n\x0b\x64ocument_id\x18\x02 \x01(\tR\ndocumentId\x12\x1d\n\npassage_id\x18\x03 \x01(\tR\tpassageId\x12\x14\n\x05title\x18\x04 \x01(\tR\x05title\x12\x17\n\x04page\x18\x05 \x01(\rH\x00R\x04page\x88\x01\x01\x12\x1a\n\x08headings\x18\x06 \x03(\tR\x08headings\x12\x18\n\x07snippet\x18\x07 \x01(\tR\x07snippet\x12\x15\n\x06\x66\x61q_id\x18\x08 \x01(\tR\x05\x66\x61qIdB\x07\n\x05_page\"Y\n\x05Usage\x12#\n\rprompt_tokens\x18\x01 \x01(\rR\x0cpromptTokens\x12+\n\x11\x63ompletion_tokens\x18\x02 \x01(\rR\x10\x63ompletionTokens*^\n\x0bMessageRole\x12\x1c\n\x18MESSAGE_ROLE_UNSPECIFIED\x10\x00\x12\x15\n\x11MESSAGE_ROLE_USER\x10\x01\x12\x1a\n\x16MESSAGE_ROLE_ASSISTANT\x10\x02*h\n\x0cMessageState\x12\x1d\n\x19MESSAGE_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16MESSAGE_STATE_COMPLETE\x10\x01\x12\x1d\n\x19MESSAGE_STATE_INTERRUPTED\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'parley.session.v1.session_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MESSAGEROLE']._serialized_start=1035
-  _globals['_MESSAGEROLE']._serialized_end=1129
-  _globals['_MESSAGESTATE']._serialized_start=1131
-  _globals['_MESSAGESTATE']._serialized_end=1235
+  _globals['_MESSAGEROLE']._serialized_start=1058
+  _globals['_MESSAGEROLE']._serialized_end=1152
+  _globals['_MESSAGESTATE']._serialized_start=1154
+  _globals['_MESSAGESTATE']._serialized_end=1258
   _globals['_CONVERSATION']._serialized_start=88
   _globals['_CONVERSATION']._serialized_end=262
   _globals['_MESSAGE']._serialized_start=265
   _globals['_MESSAGE']._serialized_end=731
   _globals['_CITATION']._serialized_start=734
-  _globals['_CITATION']._serialized_end=942
-  _globals['_USAGE']._serialized_start=944
-  _globals['_USAGE']._serialized_end=1033
+  _globals['_CITATION']._serialized_end=965
+  _globals['_USAGE']._serialized_start=967
+  _globals['_USAGE']._serialized_end=1056
 # @@protoc_insertion_point(module_scope)

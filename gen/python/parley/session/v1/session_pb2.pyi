@@ -67,7 +67,7 @@ class Message(_message.Message):
     def __init__(self, id: _Optional[str] = ..., conversation_id: _Optional[str] = ..., turn_id: _Optional[str] = ..., role: _Optional[_Union[MessageRole, str]] = ..., text: _Optional[str] = ..., state: _Optional[_Union[MessageState, str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., citations: _Optional[_Iterable[_Union[Citation, _Mapping]]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., parent_turn_id: _Optional[str] = ..., sibling_turn_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Citation(_message.Message):
-    __slots__ = ("number", "document_id", "passage_id", "title", "page", "headings", "snippet")
+    __slots__ = ("number", "document_id", "passage_id", "title", "page", "headings", "snippet", "faq_id")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     DOCUMENT_ID_FIELD_NUMBER: _ClassVar[int]
     PASSAGE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -75,6 +75,7 @@ class Citation(_message.Message):
     PAGE_FIELD_NUMBER: _ClassVar[int]
     HEADINGS_FIELD_NUMBER: _ClassVar[int]
     SNIPPET_FIELD_NUMBER: _ClassVar[int]
+    FAQ_ID_FIELD_NUMBER: _ClassVar[int]
     number: int
     document_id: str
     passage_id: str
@@ -82,7 +83,8 @@ class Citation(_message.Message):
     page: int
     headings: _containers.RepeatedScalarFieldContainer[str]
     snippet: str
-    def __init__(self, number: _Optional[int] = ..., document_id: _Optional[str] = ..., passage_id: _Optional[str] = ..., title: _Optional[str] = ..., page: _Optional[int] = ..., headings: _Optional[_Iterable[str]] = ..., snippet: _Optional[str] = ...) -> None: ...
+    faq_id: str
+    def __init__(self, number: _Optional[int] = ..., document_id: _Optional[str] = ..., passage_id: _Optional[str] = ..., title: _Optional[str] = ..., page: _Optional[int] = ..., headings: _Optional[_Iterable[str]] = ..., snippet: _Optional[str] = ..., faq_id: _Optional[str] = ...) -> None: ...
 
 class Usage(_message.Message):
     __slots__ = ("prompt_tokens", "completion_tokens")

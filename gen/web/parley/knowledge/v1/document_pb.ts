@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file parley/knowledge/v1/document.proto.
  */
 export const file_parley_knowledge_v1_document: GenFile = /*@__PURE__*/
-  fileDesc("CiJwYXJsZXkva25vd2xlZGdlL3YxL2RvY3VtZW50LnByb3RvEhNwYXJsZXkua25vd2xlZGdlLnYxIuAFCghEb2N1bWVudBIKCgJpZBgBIAEoCRIQCghmaWxlbmFtZRgCIAEoCRIUCgxjb250ZW50X3R5cGUYAyABKAkSEgoKc2l6ZV9ieXRlcxgEIAEoBBIOCgZzaGEyNTYYBSABKAkSMQoFc3RhdGUYBiABKA4yIi5wYXJsZXkua25vd2xlZGdlLnYxLkRvY3VtZW50U3RhdGUSNwoIcHJvZ3Jlc3MYByABKAsyJS5wYXJsZXkua25vd2xlZGdlLnYxLkluZGV4aW5nUHJvZ3Jlc3MSNQoHZmFpbHVyZRgIIAEoCzIkLnBhcmxleS5rbm93bGVkZ2UudjEuRG9jdW1lbnRGYWlsdXJlEg8KB3VzZXJfaWQYCSABKAkSLwoLY3JlYXRlX3RpbWUYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEtcCCgpjb2xsZWN0aW9uGAsgASgJQsICuki+AroBugIKCmNvbGxlY3Rpb24ST2EgbmFtZSBoYXMgYXQgbW9zdCA2MCB2aXNpYmxlIGNoYXJhY3RlcnMgYW5kIGRvZXMgbm90IGJlZ2luIG9yIGVuZCB3aXRoIGEgc3BhY2Ua2gFzaXplKHRoaXMpIDw9IDYwICYmIHRoaXMubWF0Y2hlcyhyJ14oW15cc1x4MDAtXHgxZlx4N2YtXHg5ZuKAi+KAjuKAj+KAqC3igK7igaAt4oGp77u/86CAgC3zoIG/XShbXlx4MDAtXHgxZlx4N2YtXHg5ZuKAi+KAjuKAj+KAqC3igK7igaAt4oGp77u/86CAgC3zoIG/XSpbXlxzXHgwMC1ceDFmXHg3Zi1ceDlm4oCL4oCO4oCP4oCoLeKAruKBoC3iganvu7/zoICALfOggb9dKT8pPyQnKRI9Cgp2aXNpYmlsaXR5GAwgASgOMh8ucGFybGV5Lmtub3dsZWRnZS52MS5WaXNpYmlsaXR5Qgi6SAWCAQIQASItCgpDb2xsZWN0aW9uEgwKBG5hbWUYASABKAkSEQoJZG9jdW1lbnRzGAIgASgNIk0KEEluZGV4aW5nUHJvZ3Jlc3MSDQoFcGFnZXMYASABKA0SEAoIcGFzc2FnZXMYAiABKA0SGAoQcGFzc2FnZXNfaW5kZXhlZBgDIAEoDSJRCg9Eb2N1bWVudEZhaWx1cmUSLQoGcmVhc29uGAEgASgOMh0ucGFybGV5LmVycm9ycy52MS5FcnJvclJlYXNvbhIPCgdtZXNzYWdlGAIgASgJIngKB1Bhc3NhZ2USCgoCaWQYASABKAkSEwoLZG9jdW1lbnRfaWQYAiABKAkSEAoIZmlsZW5hbWUYAyABKAkSEQoEcGFnZRgEIAEoDUgAiAEBEhAKCGhlYWRpbmdzGAUgAygJEgwKBHRleHQYBiABKAlCBwoFX3BhZ2UqngEKDURvY3VtZW50U3RhdGUSHgoaRE9DVU1FTlRfU1RBVEVfVU5TUEVDSUZJRUQQABIZChVET0NVTUVOVF9TVEFURV9RVUVVRUQQARIbChdET0NVTUVOVF9TVEFURV9JTkRFWElORxACEhoKFkRPQ1VNRU5UX1NUQVRFX0lOREVYRUQQAxIZChVET0NVTUVOVF9TVEFURV9GQUlMRUQQBCpdCgpWaXNpYmlsaXR5EhoKFlZJU0lCSUxJVFlfVU5TUEVDSUZJRUQQABIWChJWSVNJQklMSVRZX1BSSVZBVEUQARIbChdWSVNJQklMSVRZX09SR0FOSVNBVElPThACYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_timestamp, file_parley_errors_v1_error_reason]);
+  fileDesc("CiJwYXJsZXkva25vd2xlZGdlL3YxL2RvY3VtZW50LnByb3RvEhNwYXJsZXkua25vd2xlZGdlLnYxIuAFCghEb2N1bWVudBIKCgJpZBgBIAEoCRIQCghmaWxlbmFtZRgCIAEoCRIUCgxjb250ZW50X3R5cGUYAyABKAkSEgoKc2l6ZV9ieXRlcxgEIAEoBBIOCgZzaGEyNTYYBSABKAkSMQoFc3RhdGUYBiABKA4yIi5wYXJsZXkua25vd2xlZGdlLnYxLkRvY3VtZW50U3RhdGUSNwoIcHJvZ3Jlc3MYByABKAsyJS5wYXJsZXkua25vd2xlZGdlLnYxLkluZGV4aW5nUHJvZ3Jlc3MSNQoHZmFpbHVyZRgIIAEoCzIkLnBhcmxleS5rbm93bGVkZ2UudjEuRG9jdW1lbnRGYWlsdXJlEg8KB3VzZXJfaWQYCSABKAkSLwoLY3JlYXRlX3RpbWUYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEtcCCgpjb2xsZWN0aW9uGAsgASgJQsICuki+AroBugIKCmNvbGxlY3Rpb24ST2EgbmFtZSBoYXMgYXQgbW9zdCA2MCB2aXNpYmxlIGNoYXJhY3RlcnMgYW5kIGRvZXMgbm90IGJlZ2luIG9yIGVuZCB3aXRoIGEgc3BhY2Ua2gFzaXplKHRoaXMpIDw9IDYwICYmIHRoaXMubWF0Y2hlcyhyJ14oW15cc1x4MDAtXHgxZlx4N2YtXHg5ZuKAi+KAjuKAj+KAqC3igK7igaAt4oGp77u/86CAgC3zoIG/XShbXlx4MDAtXHgxZlx4N2YtXHg5ZuKAi+KAjuKAj+KAqC3igK7igaAt4oGp77u/86CAgC3zoIG/XSpbXlxzXHgwMC1ceDFmXHg3Zi1ceDlm4oCL4oCO4oCP4oCoLeKAruKBoC3iganvu7/zoICALfOggb9dKT8pPyQnKRI9Cgp2aXNpYmlsaXR5GAwgASgOMh8ucGFybGV5Lmtub3dsZWRnZS52MS5WaXNpYmlsaXR5Qgi6SAWCAQIQASItCgpDb2xsZWN0aW9uEgwKBG5hbWUYASABKAkSEQoJZG9jdW1lbnRzGAIgASgNIk0KEEluZGV4aW5nUHJvZ3Jlc3MSDQoFcGFnZXMYASABKA0SEAoIcGFzc2FnZXMYAiABKA0SGAoQcGFzc2FnZXNfaW5kZXhlZBgDIAEoDSJRCg9Eb2N1bWVudEZhaWx1cmUSLQoGcmVhc29uGAEgASgOMh0ucGFybGV5LmVycm9ycy52MS5FcnJvclJlYXNvbhIPCgdtZXNzYWdlGAIgASgJIogBCgdQYXNzYWdlEgoKAmlkGAEgASgJEhMKC2RvY3VtZW50X2lkGAIgASgJEhAKCGZpbGVuYW1lGAMgASgJEhEKBHBhZ2UYBCABKA1IAIgBARIQCghoZWFkaW5ncxgFIAMoCRIMCgR0ZXh0GAYgASgJEg4KBmZhcV9pZBgKIAEoCUIHCgVfcGFnZSqeAQoNRG9jdW1lbnRTdGF0ZRIeChpET0NVTUVOVF9TVEFURV9VTlNQRUNJRklFRBAAEhkKFURPQ1VNRU5UX1NUQVRFX1FVRVVFRBABEhsKF0RPQ1VNRU5UX1NUQVRFX0lOREVYSU5HEAISGgoWRE9DVU1FTlRfU1RBVEVfSU5ERVhFRBADEhkKFURPQ1VNRU5UX1NUQVRFX0ZBSUxFRBAEKl0KClZpc2liaWxpdHkSGgoWVklTSUJJTElUWV9VTlNQRUNJRklFRBAAEhYKElZJU0lCSUxJVFlfUFJJVkFURRABEhsKF1ZJU0lCSUxJVFlfT1JHQU5JU0FUSU9OEAJiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_timestamp, file_parley_errors_v1_error_reason]);
 
 /**
  * A file of the organisation.
@@ -208,27 +208,27 @@ export const DocumentFailureSchema: GenMessage<DocumentFailure> = /*@__PURE__*/
   messageDesc(file_parley_knowledge_v1_document, 3);
 
 /**
- * A piece of a document's text, as search finds it.
+ * What search finds: a piece of a document's text, or a FAQ of the organisation.
  *
  * @generated from message parley.knowledge.v1.Passage
  */
 export type Passage = Message<"parley.knowledge.v1.Passage"> & {
   /**
-   * UUID, made by the server.
+   * UUID, made by the server; of a FAQ, its id.
    *
    * @generated from field: string id = 1;
    */
   id: string;
 
   /**
-   * The document it stands in, UUID.
+   * The document it stands in, UUID; empty for a FAQ.
    *
    * @generated from field: string document_id = 2;
    */
   documentId: string;
 
   /**
-   * The document's file name.
+   * The document's file name; of a FAQ, the first 255 characters of its question.
    *
    * @generated from field: string filename = 3;
    */
@@ -249,11 +249,18 @@ export type Passage = Message<"parley.knowledge.v1.Passage"> & {
   headings: string[];
 
   /**
-   * The text, at most 2,000 characters.
+   * The text, at most 2,000 characters; of a FAQ its question, a line break and its answer, at most 2,400.
    *
    * @generated from field: string text = 6;
    */
   text: string;
+
+  /**
+   * The FAQ that this is, UUID; empty for a passage. At most one of what is found is a FAQ, and it comes first.
+   *
+   * @generated from field: string faq_id = 10;
+   */
+  faqId: string;
 };
 
 /**

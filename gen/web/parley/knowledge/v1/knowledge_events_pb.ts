@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file parley/knowledge/v1/knowledge_events.proto.
  */
 export const file_parley_knowledge_v1_knowledge_events: GenFile = /*@__PURE__*/
-  fileDesc("CipwYXJsZXkva25vd2xlZGdlL3YxL2tub3dsZWRnZV9ldmVudHMucHJvdG8SE3BhcmxleS5rbm93bGVkZ2UudjEiXQoQRG9jdW1lbnRVcGxvYWRlZBIRCgl0ZW5hbnRfaWQYASABKAkSDwoHdXNlcl9pZBgCIAEoCRITCgtkb2N1bWVudF9pZBgDIAEoCRIQCghmaWxlbmFtZRgEIAEoCSJuCg9Eb2N1bWVudEluZGV4ZWQSEQoJdGVuYW50X2lkGAEgASgJEg8KB3VzZXJfaWQYAiABKAkSEwoLZG9jdW1lbnRfaWQYAyABKAkSEAoIZmlsZW5hbWUYBCABKAkSEAoIcGFzc2FnZXMYBSABKA0imwEKDkRvY3VtZW50RmFpbGVkEhEKCXRlbmFudF9pZBgBIAEoCRIPCgd1c2VyX2lkGAIgASgJEhMKC2RvY3VtZW50X2lkGAMgASgJEhAKCGZpbGVuYW1lGAQgASgJEi0KBnJlYXNvbhgFIAEoDjIdLnBhcmxleS5lcnJvcnMudjEuRXJyb3JSZWFzb24SDwoHbWVzc2FnZRgGIAEoCSJKCg9Eb2N1bWVudERlbGV0ZWQSEQoJdGVuYW50X2lkGAEgASgJEg8KB3VzZXJfaWQYAiABKAkSEwoLZG9jdW1lbnRfaWQYAyABKAkiSgoPRG9jdW1lbnRVcGRhdGVkEhEKCXRlbmFudF9pZBgBIAEoCRIPCgd1c2VyX2lkGAIgASgJEhMKC2RvY3VtZW50X2lkGAMgASgJYgZwcm90bzM", [file_parley_errors_v1_error_reason]);
+  fileDesc("CipwYXJsZXkva25vd2xlZGdlL3YxL2tub3dsZWRnZV9ldmVudHMucHJvdG8SE3BhcmxleS5rbm93bGVkZ2UudjEiXQoQRG9jdW1lbnRVcGxvYWRlZBIRCgl0ZW5hbnRfaWQYASABKAkSDwoHdXNlcl9pZBgCIAEoCRITCgtkb2N1bWVudF9pZBgDIAEoCRIQCghmaWxlbmFtZRgEIAEoCSJuCg9Eb2N1bWVudEluZGV4ZWQSEQoJdGVuYW50X2lkGAEgASgJEg8KB3VzZXJfaWQYAiABKAkSEwoLZG9jdW1lbnRfaWQYAyABKAkSEAoIZmlsZW5hbWUYBCABKAkSEAoIcGFzc2FnZXMYBSABKA0imwEKDkRvY3VtZW50RmFpbGVkEhEKCXRlbmFudF9pZBgBIAEoCRIPCgd1c2VyX2lkGAIgASgJEhMKC2RvY3VtZW50X2lkGAMgASgJEhAKCGZpbGVuYW1lGAQgASgJEi0KBnJlYXNvbhgFIAEoDjIdLnBhcmxleS5lcnJvcnMudjEuRXJyb3JSZWFzb24SDwoHbWVzc2FnZRgGIAEoCSJKCg9Eb2N1bWVudERlbGV0ZWQSEQoJdGVuYW50X2lkGAEgASgJEg8KB3VzZXJfaWQYAiABKAkSEwoLZG9jdW1lbnRfaWQYAyABKAkiSgoPRG9jdW1lbnRVcGRhdGVkEhEKCXRlbmFudF9pZBgBIAEoCRIPCgd1c2VyX2lkGAIgASgJEhMKC2RvY3VtZW50X2lkGAMgASgJIkAKCkZhcUNoYW5nZWQSEQoJdGVuYW50X2lkGAEgASgJEg8KB3VzZXJfaWQYAiABKAkSDgoGZmFxX2lkGAMgASgJIkAKCkZhcURlbGV0ZWQSEQoJdGVuYW50X2lkGAEgASgJEg8KB3VzZXJfaWQYAiABKAkSDgoGZmFxX2lkGAMgASgJYgZwcm90bzM", [file_parley_errors_v1_error_reason]);
 
 /**
  * A file was stored and waits to be indexed.
@@ -230,4 +230,74 @@ export type DocumentUpdated = Message<"parley.knowledge.v1.DocumentUpdated"> & {
  */
 export const DocumentUpdatedSchema: GenMessage<DocumentUpdated> = /*@__PURE__*/
   messageDesc(file_parley_knowledge_v1_knowledge_events, 4);
+
+/**
+ * A FAQ was made or changed; the record says what it is now.
+ *
+ * @generated from message parley.knowledge.v1.FaqChanged
+ */
+export type FaqChanged = Message<"parley.knowledge.v1.FaqChanged"> & {
+  /**
+   * The organisation, UUID.
+   *
+   * @generated from field: string tenant_id = 1;
+   */
+  tenantId: string;
+
+  /**
+   * Who wrote it, UUID.
+   *
+   * @generated from field: string user_id = 2;
+   */
+  userId: string;
+
+  /**
+   * The FAQ, UUID.
+   *
+   * @generated from field: string faq_id = 3;
+   */
+  faqId: string;
+};
+
+/**
+ * Describes the message parley.knowledge.v1.FaqChanged.
+ * Use `create(FaqChangedSchema)` to create a new message.
+ */
+export const FaqChangedSchema: GenMessage<FaqChanged> = /*@__PURE__*/
+  messageDesc(file_parley_knowledge_v1_knowledge_events, 5);
+
+/**
+ * A FAQ was deleted.
+ *
+ * @generated from message parley.knowledge.v1.FaqDeleted
+ */
+export type FaqDeleted = Message<"parley.knowledge.v1.FaqDeleted"> & {
+  /**
+   * The organisation, UUID.
+   *
+   * @generated from field: string tenant_id = 1;
+   */
+  tenantId: string;
+
+  /**
+   * Who deleted it, UUID.
+   *
+   * @generated from field: string user_id = 2;
+   */
+  userId: string;
+
+  /**
+   * The FAQ, UUID.
+   *
+   * @generated from field: string faq_id = 3;
+   */
+  faqId: string;
+};
+
+/**
+ * Describes the message parley.knowledge.v1.FaqDeleted.
+ * Use `create(FaqDeletedSchema)` to create a new message.
+ */
+export const FaqDeletedSchema: GenMessage<FaqDeleted> = /*@__PURE__*/
+  messageDesc(file_parley_knowledge_v1_knowledge_events, 6);
 

@@ -748,7 +748,8 @@ export const KnowledgeService: GenService<{
     output: typeof WatchDocumentResponseSchema;
   },
   /**
-   * The passages of the documents that the caller sees that fit a text best, best first.
+   * The passages of the documents that the caller sees that fit a text best, best first. A FAQ that answers the text
+   * goes before them.
    * Refusals: SEARCH_UNAVAILABLE.
    *
    * @generated from rpc parley.knowledge.v1.KnowledgeService.Search

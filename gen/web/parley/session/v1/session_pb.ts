@@ -12,7 +12,7 @@ import type { Message as Message$1 } from "@bufbuild/protobuf";
  * Describes the file parley/session/v1/session.proto.
  */
 export const file_parley_session_v1_session: GenFile = /*@__PURE__*/
-  fileDesc("Ch9wYXJsZXkvc2Vzc2lvbi92MS9zZXNzaW9uLnByb3RvEhFwYXJsZXkuc2Vzc2lvbi52MSKLAQoMQ29udmVyc2F0aW9uEgoKAmlkGAEgASgJEg0KBXRpdGxlGAIgASgJEi8KC2NyZWF0ZV90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgt1cGRhdGVfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAi5wIKB01lc3NhZ2USCgoCaWQYASABKAkSFwoPY29udmVyc2F0aW9uX2lkGAIgASgJEg8KB3R1cm5faWQYAyABKAkSLAoEcm9sZRgEIAEoDjIeLnBhcmxleS5zZXNzaW9uLnYxLk1lc3NhZ2VSb2xlEgwKBHRleHQYBSABKAkSLgoFc3RhdGUYBiABKA4yHy5wYXJsZXkuc2Vzc2lvbi52MS5NZXNzYWdlU3RhdGUSLwoLY3JlYXRlX3RpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCWNpdGF0aW9ucxgIIAMoCzIbLnBhcmxleS5zZXNzaW9uLnYxLkNpdGF0aW9uEicKBXVzYWdlGAkgASgLMhgucGFybGV5LnNlc3Npb24udjEuVXNhZ2USFgoOcGFyZW50X3R1cm5faWQYCiABKAkSGAoQc2libGluZ190dXJuX2lkcxgLIAMoCSKRAQoIQ2l0YXRpb24SDgoGbnVtYmVyGAEgASgNEhMKC2RvY3VtZW50X2lkGAIgASgJEhIKCnBhc3NhZ2VfaWQYAyABKAkSDQoFdGl0bGUYBCABKAkSEQoEcGFnZRgFIAEoDUgAiAEBEhAKCGhlYWRpbmdzGAYgAygJEg8KB3NuaXBwZXQYByABKAlCBwoFX3BhZ2UiOQoFVXNhZ2USFQoNcHJvbXB0X3Rva2VucxgBIAEoDRIZChFjb21wbGV0aW9uX3Rva2VucxgCIAEoDSpeCgtNZXNzYWdlUm9sZRIcChhNRVNTQUdFX1JPTEVfVU5TUEVDSUZJRUQQABIVChFNRVNTQUdFX1JPTEVfVVNFUhABEhoKFk1FU1NBR0VfUk9MRV9BU1NJU1RBTlQQAipoCgxNZXNzYWdlU3RhdGUSHQoZTUVTU0FHRV9TVEFURV9VTlNQRUNJRklFRBAAEhoKFk1FU1NBR0VfU1RBVEVfQ09NUExFVEUQARIdChlNRVNTQUdFX1NUQVRFX0lOVEVSUlVQVEVEEAJiBnByb3RvMw", [file_google_protobuf_timestamp]);
+  fileDesc("Ch9wYXJsZXkvc2Vzc2lvbi92MS9zZXNzaW9uLnByb3RvEhFwYXJsZXkuc2Vzc2lvbi52MSKLAQoMQ29udmVyc2F0aW9uEgoKAmlkGAEgASgJEg0KBXRpdGxlGAIgASgJEi8KC2NyZWF0ZV90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgt1cGRhdGVfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAi5wIKB01lc3NhZ2USCgoCaWQYASABKAkSFwoPY29udmVyc2F0aW9uX2lkGAIgASgJEg8KB3R1cm5faWQYAyABKAkSLAoEcm9sZRgEIAEoDjIeLnBhcmxleS5zZXNzaW9uLnYxLk1lc3NhZ2VSb2xlEgwKBHRleHQYBSABKAkSLgoFc3RhdGUYBiABKA4yHy5wYXJsZXkuc2Vzc2lvbi52MS5NZXNzYWdlU3RhdGUSLwoLY3JlYXRlX3RpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCWNpdGF0aW9ucxgIIAMoCzIbLnBhcmxleS5zZXNzaW9uLnYxLkNpdGF0aW9uEicKBXVzYWdlGAkgASgLMhgucGFybGV5LnNlc3Npb24udjEuVXNhZ2USFgoOcGFyZW50X3R1cm5faWQYCiABKAkSGAoQc2libGluZ190dXJuX2lkcxgLIAMoCSKhAQoIQ2l0YXRpb24SDgoGbnVtYmVyGAEgASgNEhMKC2RvY3VtZW50X2lkGAIgASgJEhIKCnBhc3NhZ2VfaWQYAyABKAkSDQoFdGl0bGUYBCABKAkSEQoEcGFnZRgFIAEoDUgAiAEBEhAKCGhlYWRpbmdzGAYgAygJEg8KB3NuaXBwZXQYByABKAkSDgoGZmFxX2lkGAggASgJQgcKBV9wYWdlIjkKBVVzYWdlEhUKDXByb21wdF90b2tlbnMYASABKA0SGQoRY29tcGxldGlvbl90b2tlbnMYAiABKA0qXgoLTWVzc2FnZVJvbGUSHAoYTUVTU0FHRV9ST0xFX1VOU1BFQ0lGSUVEEAASFQoRTUVTU0FHRV9ST0xFX1VTRVIQARIaChZNRVNTQUdFX1JPTEVfQVNTSVNUQU5UEAIqaAoMTWVzc2FnZVN0YXRlEh0KGU1FU1NBR0VfU1RBVEVfVU5TUEVDSUZJRUQQABIaChZNRVNTQUdFX1NUQVRFX0NPTVBMRVRFEAESHQoZTUVTU0FHRV9TVEFURV9JTlRFUlJVUFRFRBACYgZwcm90bzM", [file_google_protobuf_timestamp]);
 
 /**
  * A thread of messages between one user and the assistant.
@@ -149,7 +149,7 @@ export const MessageSchema: GenMessage<Message> = /*@__PURE__*/
   messageDesc(file_parley_session_v1_session, 1);
 
 /**
- * A passage that stood before the model when it answered.
+ * A passage or a FAQ that stood before the model when it answered.
  *
  * @generated from message parley.session.v1.Citation
  */
@@ -162,21 +162,21 @@ export type Citation = Message$1<"parley.session.v1.Citation"> & {
   number: number;
 
   /**
-   * The document, UUID.
+   * The document, UUID; empty for a FAQ.
    *
    * @generated from field: string document_id = 2;
    */
   documentId: string;
 
   /**
-   * The passage in the document, UUID.
+   * The passage in the document, UUID; of a FAQ, its id.
    *
    * @generated from field: string passage_id = 3;
    */
   passageId: string;
 
   /**
-   * The document's file name, at most 255 characters.
+   * The document's file name, or the question of the FAQ, at most 255 characters.
    *
    * @generated from field: string title = 4;
    */
@@ -202,6 +202,13 @@ export type Citation = Message$1<"parley.session.v1.Citation"> & {
    * @generated from field: string snippet = 7;
    */
   snippet: string;
+
+  /**
+   * The FAQ that this is, UUID: the organisation's own answer. Empty for a passage.
+   *
+   * @generated from field: string faq_id = 8;
+   */
+  faqId: string;
 };
 
 /**

@@ -277,6 +277,27 @@ class ErrorReason(betterproto2.Enum):
     facts give limit_documents and limit_bytes. Delete some.
     """
 
+    FAQ_NOT_FOUND = 105
+    """
+    NOT_FOUND. No such FAQ, or it belongs to another organisation.
+    """
+
+    FAQ_DUPLICATE = 106
+    """
+    ALREADY_EXISTS. The organisation has a FAQ with this question, letter case and punctuation aside; the facts give
+    its faq_id. Change that one.
+    """
+
+    FAQS_FULL = 107
+    """
+    RESOURCE_EXHAUSTED. The organisation has as many FAQs as allowed; the facts give limit_faqs. Delete some.
+    """
+
+    FAQ_NOT_YOURS = 108
+    """
+    PERMISSION_DENIED. Only admins and owners of the organisation write its FAQs.
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -331,6 +352,10 @@ class ErrorReason(betterproto2.Enum):
             95: "ERROR_REASON_DOCUMENT_NOT_YOURS",
             96: "ERROR_REASON_DOCUMENT_DUPLICATE",
             97: "ERROR_REASON_KNOWLEDGE_FULL",
+            105: "ERROR_REASON_FAQ_NOT_FOUND",
+            106: "ERROR_REASON_FAQ_DUPLICATE",
+            107: "ERROR_REASON_FAQS_FULL",
+            108: "ERROR_REASON_FAQ_NOT_YOURS",
         }
 
     @classmethod
@@ -387,4 +412,8 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_DOCUMENT_NOT_YOURS": 95,
             "ERROR_REASON_DOCUMENT_DUPLICATE": 96,
             "ERROR_REASON_KNOWLEDGE_FULL": 97,
+            "ERROR_REASON_FAQ_NOT_FOUND": 105,
+            "ERROR_REASON_FAQ_DUPLICATE": 106,
+            "ERROR_REASON_FAQS_FULL": 107,
+            "ERROR_REASON_FAQ_NOT_YOURS": 108,
         }

@@ -127,7 +127,7 @@ class MessageState(betterproto2.Enum):
 @dataclass(eq=False, repr=False)
 class Citation(betterproto2.Message):
     """
-    A passage that stood before the model when it answered.
+    A passage or a FAQ that stood before the model when it answered.
     """
 
     number: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
@@ -137,17 +137,17 @@ class Citation(betterproto2.Message):
 
     document_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    The document, UUID.
+    The document, UUID; empty for a FAQ.
     """
 
     passage_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
-    The passage in the document, UUID.
+    The passage in the document, UUID; of a FAQ, its id.
     """
 
     title: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
     """
-    The document's file name, at most 255 characters.
+    The document's file name, or the question of the FAQ, at most 255 characters.
     """
 
     page: "int | None" = betterproto2.field(5, betterproto2.TYPE_UINT32, optional=True)
@@ -163,6 +163,11 @@ class Citation(betterproto2.Message):
     snippet: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
     """
     The beginning of the passage, at most 300 characters.
+    """
+
+    faq_id: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
+    """
+    The FAQ that this is, UUID: the organisation's own answer. Empty for a passage.
     """
 
 
