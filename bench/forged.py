@@ -172,6 +172,8 @@ class Forger:
                 return ("", *bait.tokens)
             case "sha256":
                 return bait.digests
+            case "url":
+                return ("http://harbour.invalid/", "https://harbour.invalid/a?b=c")
             case "paths":
                 return ("collection", "visibility", "filename", "user_id", "tenant_id", "*", "id")
             case _ if name == "id" or name.endswith(("_id", "_ids")):

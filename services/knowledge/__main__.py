@@ -6,8 +6,18 @@ from pathlib import Path
 
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"  # read at gRPC's import; the only children we start exec at once
 
+from parley.knowledge.v1.crawl_service_pb2_grpc import add_CrawlServiceServicer_to_server
 from parley.knowledge.v1.faq_service_pb2_grpc import add_FaqServiceServicer_to_server
 from parley.knowledge.v1.knowledge_service_pb2_grpc import add_KnowledgeServiceServicer_to_server
+from services.knowledge.crawl.handlers import CrawlEvents, CrawlService
+from services.knowledge.crawl.pace import Pace
+from services.knowledge.crawl.reading import LinkProcess
+from services.knowledge.crawl.settle import Settling
+from services.knowledge.crawl.store import StoredCrawls
+from services.knowledge.crawl.visit import Visits
+from services.knowledge.crawl.watch import CrawlWatch
+from services.knowledge.crawl.web import GuardedWeb
+from services.knowledge.crawl.work import Crawling
 from services.knowledge.embedding import EmbeddingModel
 from services.knowledge.faqs.faq import Curation
 from services.knowledge.faqs.learning import keep_learning
@@ -30,11 +40,16 @@ from services.shared.background import background
 from services.shared.events.bus import Bus
 from services.shared.events.consumer import Consumer
 from services.shared.events.relay import Relay
+from services.shared.outbound.addresses import Addresses
+from services.shared.outbound.client import Outbound
 from services.shared.postgres.database import Database
 from services.shared.postgres.listener import Listener
 from services.shared.serving.server import NATS_ADVICE, POSTGRES_ADVICE, Check, Service, run
 from services.shared.serving.settings import read_settings
 from services.shared.serving.tls import ssl_context
+
+# What reading the links of one page may cost.
+_LINKS_MEMORY_BYTES, _LINKS_CPU_S, _LINKS_WALL_S = 1024 * 1024 * 1024, 10, 20.0
 
 
 def wire() -> Service:
@@ -56,19 +71,32 @@ def wire() -> Service:
     removal = Consumer(bus, "knowledge-removal", events.remove, events.remove)
     search, watch = Search(embedding, index, Vocabulary(documents), documents), Watch(documents, listener)
     curated = Matching(faqs, embedding, PhrasingTable())
-    handler = KnowledgeService(documents, Reception(uploads, originals), search, watch, curated)
+    reception = Reception(uploads, originals)
+    handler = KnowledgeService(documents, reception, search, watch, curated)
+    addresses = Addresses(settings.crawl_allowed_addresses)
+    outbound, crawls = Outbound(addresses), StoredCrawls(database)
+    settling, links = Settling(crawls, documents), LinkProcess(_LINKS_MEMORY_BYTES, _LINKS_CPU_S, _LINKS_WALL_S)
+    web, pace = GuardedWeb(outbound), Pace(settings.crawl_delay_s)
+    visits = Visits(crawls, documents, reception, web, links, pace, settling)
+    crawled = CrawlEvents(Crawling(crawls, visits, web), settling)
+    crawling = Consumer(bus, "knowledge-crawling", crawled.work, crawled.give_up, parallel=settings.crawl_workers)
+    # Not given up either: a page would wait for its document for ever.
+    settled = Consumer(bus, "knowledge-crawled", crawled.settle, crawled.settle)
+    crawl_handler = CrawlService(crawls, documents, CrawlWatch(crawls, listener), addresses.check)
     return Service(
         name="knowledge",
         settings=settings,
         register=[
             partial(add_KnowledgeServiceServicer_to_server, handler),
             partial(add_FaqServiceServicer_to_server, FaqService(faqs, Curation(faqs, embedding))),
+            partial(add_CrawlServiceServicer_to_server, crawl_handler),
         ],
-        proto_services=["parley.knowledge.v1.KnowledgeService", "parley.knowledge.v1.FaqService"],
+        proto_services=[f"parley.knowledge.v1.{name}" for name in ("KnowledgeService", "FaqService", "CrawlService")],
         rules=RULES,
         resources=[
             *(database, listener.running(), bus.running(), relay.running()),
             *(index, embedding, extraction, indexing.running(), removal.running()),
+            *(outbound, crawling.running(), settled.running()),
             *(background(partial(sweep, uploads, originals)), background(index.keep_warm)),
             background(partial(keep_learning, faqs, embedding)),
         ],

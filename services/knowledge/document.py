@@ -65,6 +65,8 @@ class File:
     collection: str = ""
     visibility: Visibility = Visibility.ORGANISATION
     allow_duplicate: bool = field(default=False, compare=False)
+    source_url: str = field(default="", compare=False)
+    """Where it was fetched from; empty for an upload."""
 
     def is_repeat_of(self, first: "File") -> bool:
         """Whether a request says the same as the first one; its document may have been shared or moved meanwhile."""

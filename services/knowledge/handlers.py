@@ -46,6 +46,7 @@ from parley.knowledge.v1.knowledge_service_pb2 import (
 )
 from parley.knowledge.v1.knowledge_service_pb2_grpc import KnowledgeServiceServicer
 from services.knowledge import document, wire
+from services.knowledge.crawl import handlers as crawl_handlers
 from services.knowledge.document import Documents, Member
 from services.knowledge.faqs import faq
 from services.knowledge.faqs import wire as faq_wire
@@ -60,7 +61,9 @@ from services.shared.pages import DEFAULT_SIZE
 from services.shared.serving.identity import caller_of
 from services.shared.serving.interceptor import CallRules
 
-RULES = CallRules(endless_methods=frozenset({"/parley.knowledge.v1.KnowledgeService/WatchDocument"}))
+_ENDLESS = frozenset({"/parley.knowledge.v1.KnowledgeService/WatchDocument"})
+RULES = CallRules(endless_methods=_ENDLESS | crawl_handlers.ENDLESS)
+CrawlService = crawl_handlers.CrawlService
 _DEFAULT_PASSAGES = 5
 Context: TypeAlias = grpc.aio.ServicerContext
 

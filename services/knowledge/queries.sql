@@ -90,8 +90,8 @@ WITH known AS (
     RETURNING tenant_id
 ), added AS (
     INSERT INTO documents
-        (tenant_id, user_id, request_id, id, filename, size_bytes, sha256, collection, visibility, sole)
-    SELECT place.tenant_id, $2, $3, $4, $5, $6, $7, $8, $9, NOT $10
+        (tenant_id, user_id, request_id, id, filename, size_bytes, sha256, collection, visibility, sole, source_url)
+    SELECT place.tenant_id, $2, $3, $4, $5, $6, $7, $8, $9, NOT $10, $14
     FROM (SELECT tenant_id FROM ended UNION ALL SELECT tenant_id FROM counted) AS place
     RETURNING true AS is_first, documents.*
 ), event AS (
@@ -332,3 +332,245 @@ WITH counted AS (
 INSERT INTO faq_vectors (tenant_id, faq_id, model, vectors)
 SELECT tenant_id, id, $4, $5 FROM learnt
 ON CONFLICT (faq_id, model) DO UPDATE SET vectors = EXCLUDED.vectors;
+-- name: add_crawl
+-- `refused` when the organisation has too many. Of two with one request_id at once, the second one breaks a unique index
+-- and is sent again.
+WITH known AS (
+    SELECT id FROM crawls WHERE tenant_id = $1 AND user_id = $2 AND request_id = $3
+), counted AS (
+    SELECT count(*) FILTER (WHERE state IN ('queued', 'running')) >= $14::bigint AS busy, count(*) >= $15::bigint AS full
+    FROM crawls WHERE tenant_id = $1
+), added AS (
+    INSERT INTO crawls
+        (tenant_id, user_id, request_id, id, url, collection, visibility, max_depth, max_pages, max_bytes, max_seconds,
+         sites)
+    SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12 FROM counted
+    WHERE NOT busy AND NOT counted.full AND NOT EXISTS (SELECT FROM known)
+    RETURNING tenant_id, id, url
+), start AS (
+    INSERT INTO crawl_pages (tenant_id, crawl_id, url, kind, depth, hops)
+    SELECT tenant_id, id, url, 'start', 0, 0 FROM added
+), event AS (
+    INSERT INTO outbox (event_type, tenant_id, aggregate_id, payload)
+    SELECT 'parley.knowledge.v1.CrawlRequested', tenant_id, id, $13 FROM added
+)
+SELECT coalesce((SELECT id FROM known), (SELECT id FROM added)) AS id,
+    CASE WHEN counted.full THEN 'in all' ELSE 'unfinished' END AS refused
+FROM counted;
+
+-- name: find_visible_crawl
+SELECT crawls.*, counts.* FROM crawls, LATERAL (
+    SELECT count(*) FILTER (WHERE state = 'waiting') AS waiting, count(*) FILTER (WHERE state = 'indexing') AS indexing,
+        count(*) FILTER (WHERE state = 'indexed') AS indexed, count(*) FILTER (WHERE state = 'unchanged') AS unchanged,
+        count(*) FILTER (WHERE state = 'skipped') AS skipped, count(*) FILTER (WHERE state = 'failed') AS failed
+    FROM crawl_pages WHERE crawl_pages.crawl_id = crawls.id
+) AS counts
+WHERE tenant_id = $1 AND (visibility = 'organisation' OR user_id = $2) AND id = $3;
+
+-- name: newest_crawls
+SELECT crawls.*, counts.* FROM (
+    SELECT * FROM crawls
+    WHERE tenant_id = $1 AND (visibility = 'organisation' OR user_id = $2)
+    AND ($3::timestamptz IS NULL OR (create_time, id) < ($3, $4::uuid))
+    ORDER BY create_time DESC, id DESC LIMIT $5
+) AS crawls, LATERAL (
+    SELECT count(*) FILTER (WHERE state = 'waiting') AS waiting, count(*) FILTER (WHERE state = 'indexing') AS indexing,
+        count(*) FILTER (WHERE state = 'indexed') AS indexed, count(*) FILTER (WHERE state = 'unchanged') AS unchanged,
+        count(*) FILTER (WHERE state = 'skipped') AS skipped, count(*) FILTER (WHERE state = 'failed') AS failed
+    FROM crawl_pages WHERE crawl_pages.crawl_id = crawls.id
+) AS counts
+ORDER BY create_time DESC, id DESC;
+
+-- name: start_crawl_again
+-- Pages that were gone are forgotten: they would take the places of others. Beyond a smaller limit of pages than before
+-- what is known stays as it is.
+WITH busy AS (
+    SELECT count(*) >= $5::bigint AS refused FROM crawls WHERE tenant_id = $1 AND state IN ('queued', 'running')
+), started AS (
+    UPDATE crawls SET state = 'queued', slice = slice + 1, bytes = 0, limit_reached = '', failure_reason = NULL,
+        failure_message = NULL, start_time = NULL, end_time = NULL, max_depth = $7, max_pages = $8, max_bytes = $9,
+        max_seconds = $10
+    FROM busy
+    WHERE tenant_id = $1 AND (visibility = 'organisation' OR user_id = $2) AND id = $3 AND slice = $4
+    AND state IN ('done', 'stopped', 'failed') AND NOT refused
+    AND NOT EXISTS (SELECT FROM crawl_pages WHERE crawl_id = $3 AND crawl_pages.state = 'indexing')
+    RETURNING tenant_id, id
+), forgotten AS (
+    DELETE FROM crawl_pages USING started WHERE crawl_pages.tenant_id = $1 AND crawl_id = started.id AND is_gone
+    AND kind <> 'start'
+), waiting AS (
+    UPDATE crawl_pages SET state = 'waiting', tries = 0, reason = NULL, message = '' FROM started
+    WHERE crawl_pages.tenant_id = $1 AND crawl_id = started.id AND position IN (
+        SELECT position FROM crawl_pages WHERE crawl_id = $3 AND NOT (is_gone AND kind <> 'start') AND depth <= $7
+        ORDER BY depth, position LIMIT $8
+    )
+), event AS (
+    INSERT INTO outbox (event_type, tenant_id, aggregate_id, payload)
+    SELECT 'parley.knowledge.v1.CrawlRequested', tenant_id, id, $6 FROM started
+), notified AS (
+    SELECT pg_notify('knowledge', id::text) FROM started
+)
+SELECT refused, (SELECT id FROM started) AS id, (SELECT count(*) FROM notified) FROM busy;
+
+-- name: stop_crawl
+WITH stopped AS (
+    UPDATE crawls SET state = 'stopped', end_time = now()
+    WHERE tenant_id = $1 AND (visibility = 'organisation' OR user_id = $2) AND id = $3
+    AND state IN ('queued', 'running', 'indexing') RETURNING id
+), skipped AS (
+    UPDATE crawl_pages SET state = 'skipped', message = 'Not visited: the crawl was stopped.' FROM stopped
+    WHERE crawl_pages.tenant_id = $1 AND crawl_id = stopped.id AND crawl_pages.state = 'waiting'
+)
+SELECT pg_notify('knowledge', id::text) FROM stopped;
+
+-- name: delete_crawl
+WITH deleted AS (
+    DELETE FROM crawls WHERE tenant_id = $1 AND (visibility = 'organisation' OR user_id = $2) AND id = $3 RETURNING id
+)
+SELECT pg_notify('knowledge', id::text) FROM deleted;
+
+-- name: crawl_pages
+SELECT crawl_pages.* FROM crawl_pages
+JOIN crawls ON crawls.id = crawl_id AND (visibility = 'organisation' OR user_id = $2)
+WHERE crawls.tenant_id = $1 AND crawl_id = $3 AND ($4::bigint IS NULL OR position > $4)
+AND ($6::text IS NULL OR crawl_pages.state = $6)
+ORDER BY position LIMIT $5;
+
+-- name: documents_of_crawl
+-- Not those that their owner has made private meanwhile.
+SELECT documents.id FROM crawl_pages
+JOIN crawls ON crawls.id = crawl_id
+JOIN documents ON documents.id IN (document_id, next_document_id) AND documents.tenant_id = $1
+    AND (documents.visibility = 'organisation' OR documents.user_id = $2)
+WHERE crawls.tenant_id = $1 AND crawl_id = $3 LIMIT $4;
+
+-- name: begin_slice
+UPDATE crawls SET state = 'running', start_time = coalesce(start_time, now())
+WHERE tenant_id = $1 AND id = $2 AND slice = $3 AND state IN ('queued', 'running') RETURNING *;
+
+-- name: waiting_pages
+SELECT crawl_pages.* FROM crawl_pages JOIN crawls ON crawls.id = crawl_id
+WHERE crawls.tenant_id = $1 AND crawl_id = $2 AND slice = $3 AND crawls.state = 'running'
+AND crawl_pages.state = 'waiting'
+ORDER BY tries, depth, position LIMIT $4;
+
+-- name: next_slice
+WITH next AS (
+    UPDATE crawls SET slice = slice + 1
+    WHERE tenant_id = $1 AND id = $2 AND slice = $3 AND state = 'running' RETURNING tenant_id, id
+)
+INSERT INTO outbox (event_type, tenant_id, aggregate_id, payload)
+SELECT 'parley.knowledge.v1.CrawlRequested', tenant_id, id, $4 FROM next;
+
+-- name: add_crawl_pages
+WITH crawl AS (
+    SELECT tenant_id, id, max_pages FROM crawls WHERE tenant_id = $1 AND id = $2
+), room AS (
+    SELECT CASE WHEN $4 = 'sitemap' THEN $7::bigint - count(*) FILTER (WHERE kind = 'sitemap')
+        ELSE max(max_pages) - count(*) FILTER (WHERE kind <> 'sitemap') END AS pages
+    FROM crawl LEFT JOIN crawl_pages ON crawl_id = crawl.id
+), new AS (
+    SELECT url, place FROM unnest($3::text[]) WITH ORDINALITY AS named (url, place)
+    WHERE NOT EXISTS (SELECT FROM crawl_pages WHERE crawl_id = $2 AND crawl_pages.url = named.url)
+), added AS (
+    INSERT INTO crawl_pages (tenant_id, crawl_id, url, kind, depth, hops)
+    SELECT crawl.tenant_id, crawl.id, new.url, $4, $5, $6 FROM crawl, new
+    ORDER BY place LIMIT (SELECT greatest(pages, 0) FROM room)
+    ON CONFLICT (crawl_id, url) DO NOTHING
+)
+UPDATE crawls SET limit_reached = 'pages'
+WHERE tenant_id = $1 AND id = $2 AND limit_reached = '' AND (SELECT count(*) FROM new) > (SELECT pages FROM room);
+
+-- name: find_crawl_page
+SELECT * FROM crawl_pages WHERE tenant_id = $1 AND crawl_id = $2 AND url = $3;
+
+-- name: adopt_site
+UPDATE crawls SET sites = array_append(sites, $3)
+WHERE tenant_id = $1 AND id = $2 AND NOT $3 = ANY (sites);
+
+-- name: finish_crawl_page
+-- What may be another time otherwise ($14) is asked three times, later than all that was asked less often.
+WITH finished AS (
+    UPDATE crawl_pages SET state = CASE WHEN $14 AND tries < 2 THEN 'waiting' ELSE $4 END, tries = tries + 1,
+        reason = $5, message = $6, is_gone = $7, next_document_id = $8,
+        document_id = CASE WHEN $9 THEN document_id END,
+        etag = CASE WHEN $4 = 'failed' AND $9 THEN etag ELSE $10 END,
+        last_modified = CASE WHEN $4 = 'failed' AND $9 THEN last_modified ELSE $11 END,
+        sha256 = CASE WHEN $4 = 'failed' AND $9 THEN sha256 ELSE $12 END,
+        visit_time = now()
+    WHERE tenant_id = $1 AND crawl_id = $2 AND position = $3 AND state = 'waiting' RETURNING crawl_id
+), counted AS (
+    UPDATE crawls SET bytes = bytes + $13 FROM finished WHERE tenant_id = $1 AND id = finished.crawl_id
+)
+SELECT pg_notify('knowledge', crawl_id::text) FROM finished;
+
+-- name: end_crawl
+-- A crawl of which nothing could be read failed, for the reason that its first page has.
+WITH broken AS (
+    SELECT reason, message FROM crawl_pages
+    WHERE tenant_id = $1 AND crawl_id = $2 AND reason IS NOT NULL
+    AND NOT EXISTS (
+        SELECT FROM crawl_pages
+        WHERE crawl_id = $2 AND (state IN ('indexing', 'indexed', 'unchanged') OR reason = 'DOCUMENT_DUPLICATE')
+    )
+    ORDER BY position LIMIT 1
+), cause AS (
+    SELECT coalesce($5, (SELECT reason FROM broken)) AS reason,
+        CASE WHEN $5::text IS NULL THEN (SELECT message FROM broken) ELSE $6::text END AS message
+), ended AS (
+    UPDATE crawls SET state = CASE WHEN cause.reason IS NULL THEN 'indexing' ELSE 'failed' END, end_time = now(),
+        failure_reason = cause.reason, failure_message = cause.message,
+        limit_reached = CASE WHEN $4 = '' THEN limit_reached ELSE $4 END
+    FROM cause WHERE tenant_id = $1 AND id = $2 AND slice = $3 AND state = 'running' RETURNING id
+), skipped AS (
+    UPDATE crawl_pages SET state = 'skipped', message = 'Not visited: the crawl ended before.' FROM ended
+    WHERE crawl_pages.tenant_id = $1 AND crawl_id = ended.id AND crawl_pages.state = 'waiting'
+)
+SELECT pg_notify('knowledge', id::text) FROM ended;
+
+-- name: complete_crawl
+WITH completed AS (
+    UPDATE crawls SET state = 'done', end_time = now()
+    WHERE tenant_id = $1 AND id = $2 AND state = 'indexing'
+    AND NOT EXISTS (SELECT FROM crawl_pages WHERE crawl_id = $2 AND crawl_pages.state = 'indexing') RETURNING id
+)
+SELECT pg_notify('knowledge', id::text) FROM completed;
+
+-- name: find_page_of_document
+SELECT * FROM crawl_pages WHERE tenant_id = $1 AND next_document_id = $2;
+
+-- name: find_crawl
+-- For the work on it, which nobody sees.
+SELECT * FROM crawls WHERE tenant_id = $1 AND id = $2;
+
+-- name: replace_page_document
+WITH replaced AS (
+    UPDATE crawl_pages SET document_id = $4, next_document_id = NULL,
+        state = CASE WHEN state = 'indexing' THEN 'indexed' ELSE state END
+    WHERE tenant_id = $1 AND crawl_id = $2 AND position = $3 AND next_document_id = $4 RETURNING crawl_id
+)
+SELECT pg_notify('knowledge', crawl_id::text) FROM replaced;
+
+-- name: fail_page_document
+WITH failed AS (
+    UPDATE crawl_pages SET next_document_id = NULL, state = 'failed', reason = $5, message = $6, etag = '',
+        last_modified = '', sha256 = ''
+    WHERE tenant_id = $1 AND crawl_id = $2 AND position = $3 AND next_document_id = $4 RETURNING crawl_id
+)
+SELECT pg_notify('knowledge', crawl_id::text) FROM failed;
+
+-- name: forget_page_document
+WITH forgotten AS (
+    UPDATE crawl_pages SET etag = '', last_modified = '', sha256 = '',
+        document_id = CASE WHEN document_id = $2 THEN NULL ELSE document_id END,
+        next_document_id = CASE WHEN next_document_id = $2 THEN NULL ELSE next_document_id END,
+        message = CASE WHEN state = 'waiting' THEN '' ELSE 'Its document was deleted.' END,
+        state = CASE WHEN state = 'waiting' OR (state = 'indexing' AND next_document_id <> $2) THEN state
+            ELSE 'skipped' END
+    WHERE tenant_id = $1 AND $2 IN (document_id, next_document_id) RETURNING crawl_id
+), crawl AS (
+    SELECT crawls.* FROM crawls, forgotten WHERE tenant_id = $1 AND id = forgotten.crawl_id
+), notified AS (
+    SELECT pg_notify('knowledge', id::text) FROM crawl
+)
+SELECT crawl.* FROM crawl, notified;

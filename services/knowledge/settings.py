@@ -31,3 +31,8 @@ class Settings(ServingSettings):
     extraction_memory_bytes: int = 1024 * 1024 * 1024
     extraction_cpu_s: int = 20
     extraction_wall_s: float = 60.0
+    # Crawls that one process works on at a time, and the least time between two requests to one host.
+    crawl_workers: int = 4
+    crawl_delay_s: float = 0.25
+    # Addresses that crawls may ask besides the public internet, such as an intranet's: 10.1.0.0/16, 10.1.2.3:8080.
+    crawl_allowed_addresses: tuple[str, ...] = ()

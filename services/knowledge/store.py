@@ -85,13 +85,15 @@ class StoredDocuments:
         return await self._changed("add_passages", document, rows)
 
     async def complete(self, document: Document, passage_count: int) -> bool:
-        event = DocumentIndexed(**_ids(document), filename=document.file.filename, passages=passage_count)
+        named = {"filename": document.file.filename, "source_url": document.file.source_url}
+        event = DocumentIndexed(**_ids(document), **named, passages=passage_count)
         return await self._changed("complete_indexing", document, event.SerializeToString())
 
     async def fail(self, document: Document, failure: Failure) -> bool:
         event = DocumentFailed(
             **_ids(document),
             filename=document.file.filename,
+            source_url=document.file.source_url,
             reason=ErrorReason.Value(f"ERROR_REASON_{failure.reason}"),
             message=failure.message,
         )
@@ -139,7 +141,7 @@ class StoredUploads:
             document_id=str(document_id),
             filename=file.filename,
         )
-        values = (*_announced(member, document_id, file), *self._limits, event.SerializeToString())
+        values = (*_announced(member, document_id, file), *self._limits, event.SerializeToString(), file.source_url)
         if (row := await self._second_sees_first("add_document", *values)) is None:
             return Full(self._quota)
         return _document(row) if row["is_first"] else Duplicate(row["id"])
@@ -203,6 +205,7 @@ def _file(row: asyncpg.Record) -> File:
         collection=row["collection"],
         visibility=Visibility(row["visibility"]),
         allow_duplicate=row.get("allow_duplicate", False),
+        source_url=row.get("source_url", ""),
     )
 
 

@@ -80,6 +80,7 @@ def document(found: Document) -> document_pb2.Document:
         create_time=found.create_time,
         collection=found.file.collection,
         visibility=document_pb2.Visibility.Value(f"VISIBILITY_{found.file.visibility.name}"),
+        source_url=found.file.source_url,
     )
     if found.failure:
         message.failure.reason = ErrorReason.Value(f"ERROR_REASON_{found.failure.reason}")

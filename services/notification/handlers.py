@@ -60,7 +60,7 @@ class Intake:
     async def take(self, event: Event) -> None:
         """Add the entry that the event makes; an event that says nothing to users is only logged."""
         if (heard := wire.heard(event.type, event.payload)) is None:
-            _log.warning("an event that says nothing to users", extra={"facts": _facts(event)})
+            _log.info("an event that says nothing to users", extra={"facts": _facts(event)})
             return
         user_id, subject = heard
         await self._notifications.add(event.id, Owner(event.tenant_id, user_id), subject, event.time)

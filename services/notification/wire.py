@@ -64,10 +64,14 @@ def heard(event_type: str, payload: bytes) -> tuple[UUID, Subject] | None:
     match event_type:
         case "parley.knowledge.v1.DocumentIndexed":
             indexed = DocumentIndexed.FromString(payload)
+            if indexed.source_url:  # a site has many pages: its crawl tells of them
+                return None
             ready = DocumentReady(UUID(indexed.document_id), indexed.filename, indexed.passages)
             return UUID(indexed.user_id), ready
         case "parley.knowledge.v1.DocumentFailed":
             failed = DocumentFailed.FromString(payload)
+            if failed.source_url:
+                return None
             refused = DocumentRefused(UUID(failed.document_id), failed.filename, failed.reason, failed.message)
             return UUID(failed.user_id), refused
         case "parley.chat.v1.TurnCompleted":

@@ -74,6 +74,16 @@ class Reason(StrEnum):
     FAQ_DUPLICATE = auto()
     FAQS_FULL = auto()
     FAQ_NOT_YOURS = auto()
+    CRAWL_NOT_FOUND = auto()
+    CRAWL_RUNNING = auto()
+    CRAWL_NOT_YOURS = auto()
+    TOO_MANY_CRAWLS = auto()
+    URL_INVALID = auto()
+    ADDRESS_NOT_ALLOWED = auto()
+    ROBOTS_DISALLOWED = auto()
+    PAGE_NOT_REACHABLE = auto()
+    PAGE_TOO_LARGE = auto()
+    PAGE_NOT_INDEXABLE = auto()
 
 
 class Refusal(Exception):

@@ -1,6 +1,7 @@
 """The commands for users of a mesh: sign in, put documents in, ask. They call the edge through the generated SDK."""
 
 import asyncio
+import re
 from collections.abc import Coroutine
 from enum import StrEnum
 from pathlib import Path
@@ -66,18 +67,33 @@ def token(data_dir: DataDir = None, edge: EdgeUrl = None) -> None:
 
 
 def ingest(
-    sources: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files, and folders with all in them.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH|URL...", help="Files; folders with all in them; addresses of sites to read."),
+    ],
     collection: Annotated[str, typer.Option(help="The collection to put them in.")] = "",
     private: Annotated[bool, typer.Option("--private", help="For you alone.")] = False,
+    depth: Annotated[int | None, typer.Option(min=0, max=10, help="Of a site: links from its start.")] = None,
+    pages: Annotated[int, typer.Option(min=0, max=10_000, help="Of a site: at most so many; 0 leaves it open.")] = 0,
     data_dir: DataDir = None,
     edge: EdgeUrl = None,
 ) -> None:
-    """Put documents in: done when their passages can be found."""
-    from stack.client import ingesting
+    """Put documents in, or the pages of a site: done when their passages can be found."""
+    from stack.client import crawling, ingesting
     from stack.client.uploading import Place
 
-    paths = [Path(source) for source in sources]
-    _run(ingesting.ingest(_edge(data_dir, edge), paths, Place(collection, private)))
+    sites = [source for source in sources if re.match(r"https?://", source, re.IGNORECASE)]
+    paths = [Path(source) for source in sources if source not in sites]
+
+    async def all_of_them() -> int:
+        where, status = _edge(data_dir, edge), 0
+        if paths:
+            status = await ingesting.ingest(where, paths, Place(collection, private))
+        for url in sites:
+            status |= await crawling.crawl(where, crawling.Site(url, collection, private, depth, pages))
+        return status
+
+    _run(all_of_them())
 
 
 def documents(

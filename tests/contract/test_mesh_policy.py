@@ -135,8 +135,9 @@ def test_the_edge_repeats_what_istio_repeats(tmp_path: Path) -> None:
 def test_what_is_repeated_changes_nothing_and_is_no_stream() -> None:
     methods = list(contract.methods())
     assert {method.name for method in methods if method.idempotent} == {
-        "GetConversation", "GetDocument", "GetFaq", "GetJwks", "GetMe", "GetTurn", "ListCollections",
-        "ListConversations", "ListDocuments", "ListFaqs", "ListMessages", "ListNotifications", "Search",
+        "GetConversation", "GetCrawl", "GetDocument", "GetFaq", "GetJwks", "GetMe", "GetTurn", "ListCollections",
+        "ListConversations", "ListCrawlPages", "ListCrawls", "ListDocuments", "ListFaqs", "ListMessages",
+        "ListNotifications", "Search",
     }  # fmt: skip
     assert not [
         method.path for method in methods if method.streams and (method.idempotent or method.path in REPEATABLE)

@@ -16,6 +16,7 @@ from parley.auth.v1 import (
 )
 from parley.chat.v1 import chat_service_pb2, chat_service_pb2_grpc, turn_pb2
 from parley.knowledge.v1 import (
+    crawl_service_pb2_grpc,
     faq_service_pb2,
     faq_service_pb2_grpc,
     knowledge_service_pb2,
@@ -211,6 +212,9 @@ HANDLERS: Mapping[str, Mapping[str, Callable[[Seen], Register]]] = {
         ),
         "parley.knowledge.v1.FaqService": lambda seen: partial(
             faq_service_pb2_grpc.add_FaqServiceServicer_to_server, Faqs(seen)
+        ),
+        "parley.knowledge.v1.CrawlService": lambda seen: partial(
+            crawl_service_pb2_grpc.add_CrawlServiceServicer_to_server, crawl_service_pb2_grpc.CrawlServiceServicer()
         ),
     },
     "notification": {

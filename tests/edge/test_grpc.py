@@ -69,6 +69,7 @@ async def test_health_and_the_list_of_public_services_need_no_token(channel: grp
         "parley.auth.v1.UserService",
         "parley.chat.v1.ChatService",
         "parley.knowledge.v1.FaqService",
+        "parley.knowledge.v1.CrawlService",
         "parley.knowledge.v1.KnowledgeService",
         "parley.notification.v1.NotificationService",
         "parley.session.v1.SessionService",

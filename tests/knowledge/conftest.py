@@ -26,6 +26,7 @@ from services.shared.postgres.listener import Listener
 from stack.catalog import started
 from stack.mesh import Mesh
 from tests.conftest import ServeLocally, Signer
+from tests.knowledge.crawls import Crawler, crawling
 from tests.knowledge.fakes import (
     FakeChanges,
     FakeEmbedding,
@@ -35,6 +36,7 @@ from tests.knowledge.fakes import (
     FakeRecord,
 )
 from tests.knowledge.serving import Served
+from tests.sites import Site, a_site
 
 QUOTA = Quota(documents=20, size_bytes=1000)
 
@@ -126,3 +128,27 @@ async def served(serve_locally: ServeLocally, signer: Signer) -> AsyncIterator[S
     events = DocumentEvents(Indexing(record, originals, FakeExtraction(), embedding, index))
     async with serve_locally(partial(add_KnowledgeServiceServicer_to_server, handler)) as channel:
         yield Served(KnowledgeServiceStub(channel), record, originals, index, embedding, events, signer)
+
+
+@pytest.fixture(scope="module")
+async def crawl_database(
+    database_for: Callable[[str], AbstractAsyncContextManager[Database]],
+) -> AsyncIterator[Database]:
+    """Shared by a module's tests: each has an organisation of its own."""
+    async with database_for("knowledge") as database:
+        yield database
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[Site]:
+    async with a_site() as site:
+        yield site
+
+
+@pytest.fixture
+async def crawler(
+    crawl_database: Database, serve_locally: ServeLocally, signer: Signer, site: Site
+) -> AsyncIterator[Crawler]:
+    """May ask `site` alone."""
+    async with crawling(crawl_database, serve_locally, signer, site) as crawler:
+        yield crawler

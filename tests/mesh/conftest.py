@@ -7,16 +7,23 @@ import grpc
 import httpx
 import pytest
 
-from stack.mesh import SERVICES
+from stack.mesh import SERVICES, pick_ports
 from tests.chaos.mesh import ChaosMesh, running_mesh
 from tests.mesh.running import RunningMesh, User, parley, register
 
 
 @pytest.fixture(scope="session")
-def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMesh]:
+def site_port() -> int:
+    """Where a test may serve a site that the mesh may crawl."""
+    return pick_ports(["site"])["site"]
+
+
+@pytest.fixture(scope="session")
+def mesh(tmp_path_factory: pytest.TempPathFactory, site_port: int) -> Iterator[RunningMesh]:
     data_dir = tmp_path_factory.mktemp("mesh")
     options = ("--port=0", "--tls-port=0", "--chat-models=chat,echo")
-    started = parley("up", "--detach", f"--data-dir={data_dir}", *options)
+    crawls = {"PARLEY_CRAWL_ALLOWED_ADDRESSES": f"127.0.0.1:{site_port}"}
+    started = parley("up", "--detach", f"--data-dir={data_dir}", *options, **crawls)
     assert started.returncode == 0, started.stdout + started.stderr
     try:
         yield RunningMesh(data_dir)

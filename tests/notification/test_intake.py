@@ -58,6 +58,9 @@ async def test_an_event_becomes_an_entry_of_its_user(fake_feeds: Fakes, kind: st
     assert seen == (subject, NOON)
 
 
+PAGE = {"user_id": str(USER), "document_id": str(ONE), "filename": "Home", "source_url": "https://example.com/"}
+
+
 def test_every_event_of_the_durable_is_shown() -> None:
     (durable,) = (durable for durable in DURABLES if durable.service == "notification")
     assert set(durable.event_types) == set(SHOWN)
@@ -68,8 +71,10 @@ def test_every_event_of_the_durable_is_shown() -> None:
     [
         ("parley.campaigns.v1.CampaignStarted", b"\xff"),
         ("parley.chat.v1.TurnCompleted", TurnCompleted(user_id=str(USER), turn_id=str(TWO)).SerializeToString()),
+        ("parley.knowledge.v1.DocumentIndexed", DocumentIndexed(**PAGE).SerializeToString()),
+        ("parley.knowledge.v1.DocumentFailed", DocumentFailed(**PAGE).SerializeToString()),
     ],
-    ids=["unknown type", "answer without words"],
+    ids=["unknown type", "answer without words", "page of a site", "page that can't be read"],
 )
 async def test_an_event_that_says_nothing_to_users_is_passed_over_and_logged(
     fake_feeds: Fakes, caplog: pytest.LogCaptureFixture, kind: str, payload: bytes
@@ -77,7 +82,7 @@ async def test_an_event_that_says_nothing_to_users_is_passed_over_and_logged(
     notifications, _ = fake_feeds
     owner = Owner(uuid4(), USER)
     event = _event(kind, payload, owner)
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.INFO):
         await Intake(notifications).take(event)
     (record,) = caplog.records
     assert record.facts["event_type"] == kind

@@ -23,6 +23,17 @@ class Durable:
 DURABLES = (
     Durable("knowledge-indexing", "knowledge", ("parley.knowledge.v1.DocumentUploaded",), ack_wait_s=10.0),
     Durable("knowledge-removal", "knowledge", ("parley.knowledge.v1.DocumentDeleted",), ack_wait_s=10.0),
+    Durable("knowledge-crawling", "knowledge", ("parley.knowledge.v1.CrawlRequested",), ack_wait_s=10.0),
+    Durable(
+        "knowledge-crawled",
+        "knowledge",
+        (
+            "parley.knowledge.v1.DocumentIndexed",
+            "parley.knowledge.v1.DocumentFailed",
+            "parley.knowledge.v1.DocumentDeleted",
+        ),
+        ack_wait_s=10.0,
+    ),
     Durable(
         "notification-feed",
         "notification",

@@ -35,7 +35,7 @@ VISIBILITY_PRIVATE: Visibility
 VISIBILITY_ORGANISATION: Visibility
 
 class Document(_message.Message):
-    __slots__ = ("id", "filename", "content_type", "size_bytes", "sha256", "state", "progress", "failure", "user_id", "create_time", "collection", "visibility")
+    __slots__ = ("id", "filename", "content_type", "size_bytes", "sha256", "state", "progress", "failure", "user_id", "create_time", "collection", "visibility", "source_url")
     ID_FIELD_NUMBER: _ClassVar[int]
     FILENAME_FIELD_NUMBER: _ClassVar[int]
     CONTENT_TYPE_FIELD_NUMBER: _ClassVar[int]
@@ -48,6 +48,7 @@ class Document(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     VISIBILITY_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_URL_FIELD_NUMBER: _ClassVar[int]
     id: str
     filename: str
     content_type: str
@@ -60,7 +61,8 @@ class Document(_message.Message):
     create_time: _timestamp_pb2.Timestamp
     collection: str
     visibility: Visibility
-    def __init__(self, id: _Optional[str] = ..., filename: _Optional[str] = ..., content_type: _Optional[str] = ..., size_bytes: _Optional[int] = ..., sha256: _Optional[str] = ..., state: _Optional[_Union[DocumentState, str]] = ..., progress: _Optional[_Union[IndexingProgress, _Mapping]] = ..., failure: _Optional[_Union[DocumentFailure, _Mapping]] = ..., user_id: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., collection: _Optional[str] = ..., visibility: _Optional[_Union[Visibility, str]] = ...) -> None: ...
+    source_url: str
+    def __init__(self, id: _Optional[str] = ..., filename: _Optional[str] = ..., content_type: _Optional[str] = ..., size_bytes: _Optional[int] = ..., sha256: _Optional[str] = ..., state: _Optional[_Union[DocumentState, str]] = ..., progress: _Optional[_Union[IndexingProgress, _Mapping]] = ..., failure: _Optional[_Union[DocumentFailure, _Mapping]] = ..., user_id: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., collection: _Optional[str] = ..., visibility: _Optional[_Union[Visibility, str]] = ..., source_url: _Optional[str] = ...) -> None: ...
 
 class Collection(_message.Message):
     __slots__ = ("name", "documents")

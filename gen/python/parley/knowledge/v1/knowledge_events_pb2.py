@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from parley.errors.v1 import error_reason_pb2 as parley_dot_errors_dot_v1_dot_error__reason__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*parley/knowledge/v1/knowledge_events.proto\x12\x13parley.knowledge.v1\x1a#parley/errors/v1/error_reason.proto\"\x85\x01\n\x10\x44ocumentUploaded\x12\x1b\n\ttenant_id\x18\x01 \x01(\tR\x08tenantId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x1f\n\x0b\x64ocument_id\x18\x03 \x01(\tR\ndocumentId\x12\x1a\n\x08\x66ilename\x18\x04 \x01(\tR\x08\x66ilename\"\xa0\x01\n\x0f\x44ocumentIndexed\x12\x1b\n\ttenant_id\x18\x01 \x01(\tR\x08tenantId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x1f\n\x0b\x64ocument_id\x18\x03 \x01(\tR\ndocumentId\x12\x1a\n\x08\x66ilename\x18\x04 \x01(\tR\x08\x66ilename\x12\x1a\n\x08passages\x18\x05 \x01(\rR\x08passages\"\xd4\x01\n\x0e\x44ocumentFailed\x12\x1b\n\ttenant_id\x18\x01 \x01(\tR\x08tenantId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x1f\n\x0b\x64ocument_id\x18\x03 \x01(\tR\ndocumentId\x12\x1a\n\x08\x66ilename\x18\x04 \x01(\tR\x08\x66ilename\x12\x35\n\x06reason\x18\x05 \x01(\x0e\x32\x1d.parley.errors.v1.ErrorReasonR\x06reason\x12\x18\n\x07message\x18\x06 \x01(\tR\x07message\"h\n\x0f\x44ocumentDeleted\x12\x1b\n\ttenant_id\x18\x01 \x01(\tR\x08tenantId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x1f\n\x0b\x64ocument_id\x18\x03 \x01(\tR\ndocumentId\"h\n\x0f\x44ocumentUpdated\x12\x1b\n\ttenant_id\x18\x01 \x01(\tR\x08tenantId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x1f\n\x0b\x64ocument_id\x18\x03 \x01(\tR\ndocumentId\"Y\n\nFaqChanged\x12\x1b\n\ttenant_id\x18\x01 \x01(\tR\x08tenantId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x15\n\x06\x66\x61q_id\x18\x03 \x01(\tR\x05\x66\x61qId\"Y\n\nFaqDeleted\x12\x1b\n\ttenant_id\x18\x01 \x01(\tR\x08tenantId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x15\n\x06\x66\x61q_id\x18\x03 \x01(\tR\x05\x66\x61qIdb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*parley/knowledge/v1/knowledge_events.proto\x12\x13parley.knowledge.v1\x1a#parley/errors/v1/error_reason.proto\"\x85\x01\n\x10\x44ocumentUploaded\x12\x1b\n\ttenant_id\x18\x01 \x01(\tR\x08tenantId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x1f\n\x0b\x64ocument_id\x18\x03 \x01(\tR\ndocumentId\x12\x1a\n\x08\x66ilename\x18\x04 \x01(\tR\x08\x66ilename\"\xbf\x01\n\x0f\x44ocumentIndexed\x12\x1b\n\ttenant_id\x18\x01 \x01(\tR\x08tenantId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x1f\n\x0b\x64ocument_id\x18\x03 \x01(\tR\ndocumentId\x12\x1a\n\x08\x66ilename\x18\x04 \x01(\tR\x08\x66ilename\x12\x1a\n\x08passages\x18\x05 \x01(\rR\x08passages\x12\x1d\n\nsource_url\x18\x06 \x01(\tR\tsourceUrl\"\xf3\x01\n\x0e\x44ocumentFailed\x12\x1b\n\ttenant_id\x18\x01 \x01(\tR\x08tenantId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x1f\n\x0b\x64ocument_id\x18\x03 \x01(\tR\ndocumentId\x12\x1a\n\x08\x66ilename\x18\x04 \x01(\tR\x08\x66ilename\x12\x35\n\x06reason\x18\x05 \x01(\x0e\x32\x1d.parley.errors.v1.ErrorReasonR\x06reason\x12\x18\n\x07message\x18\x06 \x01(\tR\x07message\x12\x1d\n\nsource_url\x18\x07 \x01(\tR\tsourceUrl\"h\n\x0f\x44ocumentDeleted\x12\x1b\n\ttenant_id\x18\x01 \x01(\tR\x08tenantId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x1f\n\x0b\x64ocument_id\x18\x03 \x01(\tR\ndocumentId\"h\n\x0f\x44ocumentUpdated\x12\x1b\n\ttenant_id\x18\x01 \x01(\tR\x08tenantId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x1f\n\x0b\x64ocument_id\x18\x03 \x01(\tR\ndocumentId\"Y\n\nFaqChanged\x12\x1b\n\ttenant_id\x18\x01 \x01(\tR\x08tenantId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x15\n\x06\x66\x61q_id\x18\x03 \x01(\tR\x05\x66\x61qId\"Y\n\nFaqDeleted\x12\x1b\n\ttenant_id\x18\x01 \x01(\tR\x08tenantId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x15\n\x06\x66\x61q_id\x18\x03 \x01(\tR\x05\x66\x61qId\"w\n\x0e\x43rawlRequested\x12\x1b\n\ttenant_id\x18\x01 \x01(\tR\x08tenantId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x19\n\x08\x63rawl_id\x18\x03 \x01(\tR\x07\x63rawlId\x12\x14\n\x05slice\x18\x04 \x01(\rR\x05sliceb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,15 +35,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DOCUMENTUPLOADED']._serialized_start=105
   _globals['_DOCUMENTUPLOADED']._serialized_end=238
   _globals['_DOCUMENTINDEXED']._serialized_start=241
-  _globals['_DOCUMENTINDEXED']._serialized_end=401
-  _globals['_DOCUMENTFAILED']._serialized_start=404
-  _globals['_DOCUMENTFAILED']._serialized_end=616
-  _globals['_DOCUMENTDELETED']._serialized_start=618
-  _globals['_DOCUMENTDELETED']._serialized_end=722
-  _globals['_DOCUMENTUPDATED']._serialized_start=724
-  _globals['_DOCUMENTUPDATED']._serialized_end=828
-  _globals['_FAQCHANGED']._serialized_start=830
-  _globals['_FAQCHANGED']._serialized_end=919
-  _globals['_FAQDELETED']._serialized_start=921
-  _globals['_FAQDELETED']._serialized_end=1010
+  _globals['_DOCUMENTINDEXED']._serialized_end=432
+  _globals['_DOCUMENTFAILED']._serialized_start=435
+  _globals['_DOCUMENTFAILED']._serialized_end=678
+  _globals['_DOCUMENTDELETED']._serialized_start=680
+  _globals['_DOCUMENTDELETED']._serialized_end=784
+  _globals['_DOCUMENTUPDATED']._serialized_start=786
+  _globals['_DOCUMENTUPDATED']._serialized_end=890
+  _globals['_FAQCHANGED']._serialized_start=892
+  _globals['_FAQCHANGED']._serialized_end=981
+  _globals['_FAQDELETED']._serialized_start=983
+  _globals['_FAQDELETED']._serialized_end=1072
+  _globals['_CRAWLREQUESTED']._serialized_start=1074
+  _globals['_CRAWLREQUESTED']._serialized_end=1193
 # @@protoc_insertion_point(module_scope)

@@ -18,34 +18,38 @@ class DocumentUploaded(_message.Message):
     def __init__(self, tenant_id: _Optional[str] = ..., user_id: _Optional[str] = ..., document_id: _Optional[str] = ..., filename: _Optional[str] = ...) -> None: ...
 
 class DocumentIndexed(_message.Message):
-    __slots__ = ("tenant_id", "user_id", "document_id", "filename", "passages")
+    __slots__ = ("tenant_id", "user_id", "document_id", "filename", "passages", "source_url")
     TENANT_ID_FIELD_NUMBER: _ClassVar[int]
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     DOCUMENT_ID_FIELD_NUMBER: _ClassVar[int]
     FILENAME_FIELD_NUMBER: _ClassVar[int]
     PASSAGES_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_URL_FIELD_NUMBER: _ClassVar[int]
     tenant_id: str
     user_id: str
     document_id: str
     filename: str
     passages: int
-    def __init__(self, tenant_id: _Optional[str] = ..., user_id: _Optional[str] = ..., document_id: _Optional[str] = ..., filename: _Optional[str] = ..., passages: _Optional[int] = ...) -> None: ...
+    source_url: str
+    def __init__(self, tenant_id: _Optional[str] = ..., user_id: _Optional[str] = ..., document_id: _Optional[str] = ..., filename: _Optional[str] = ..., passages: _Optional[int] = ..., source_url: _Optional[str] = ...) -> None: ...
 
 class DocumentFailed(_message.Message):
-    __slots__ = ("tenant_id", "user_id", "document_id", "filename", "reason", "message")
+    __slots__ = ("tenant_id", "user_id", "document_id", "filename", "reason", "message", "source_url")
     TENANT_ID_FIELD_NUMBER: _ClassVar[int]
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     DOCUMENT_ID_FIELD_NUMBER: _ClassVar[int]
     FILENAME_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_URL_FIELD_NUMBER: _ClassVar[int]
     tenant_id: str
     user_id: str
     document_id: str
     filename: str
     reason: _error_reason_pb2.ErrorReason
     message: str
-    def __init__(self, tenant_id: _Optional[str] = ..., user_id: _Optional[str] = ..., document_id: _Optional[str] = ..., filename: _Optional[str] = ..., reason: _Optional[_Union[_error_reason_pb2.ErrorReason, str]] = ..., message: _Optional[str] = ...) -> None: ...
+    source_url: str
+    def __init__(self, tenant_id: _Optional[str] = ..., user_id: _Optional[str] = ..., document_id: _Optional[str] = ..., filename: _Optional[str] = ..., reason: _Optional[_Union[_error_reason_pb2.ErrorReason, str]] = ..., message: _Optional[str] = ..., source_url: _Optional[str] = ...) -> None: ...
 
 class DocumentDeleted(_message.Message):
     __slots__ = ("tenant_id", "user_id", "document_id")
@@ -86,3 +90,15 @@ class FaqDeleted(_message.Message):
     user_id: str
     faq_id: str
     def __init__(self, tenant_id: _Optional[str] = ..., user_id: _Optional[str] = ..., faq_id: _Optional[str] = ...) -> None: ...
+
+class CrawlRequested(_message.Message):
+    __slots__ = ("tenant_id", "user_id", "crawl_id", "slice")
+    TENANT_ID_FIELD_NUMBER: _ClassVar[int]
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    CRAWL_ID_FIELD_NUMBER: _ClassVar[int]
+    SLICE_FIELD_NUMBER: _ClassVar[int]
+    tenant_id: str
+    user_id: str
+    crawl_id: str
+    slice: int
+    def __init__(self, tenant_id: _Optional[str] = ..., user_id: _Optional[str] = ..., crawl_id: _Optional[str] = ..., slice: _Optional[int] = ...) -> None: ...

@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file parley/knowledge/v1/knowledge_events.proto.
  */
 export const file_parley_knowledge_v1_knowledge_events: GenFile = /*@__PURE__*/
-  fileDesc("CipwYXJsZXkva25vd2xlZGdlL3YxL2tub3dsZWRnZV9ldmVudHMucHJvdG8SE3BhcmxleS5rbm93bGVkZ2UudjEiXQoQRG9jdW1lbnRVcGxvYWRlZBIRCgl0ZW5hbnRfaWQYASABKAkSDwoHdXNlcl9pZBgCIAEoCRITCgtkb2N1bWVudF9pZBgDIAEoCRIQCghmaWxlbmFtZRgEIAEoCSJuCg9Eb2N1bWVudEluZGV4ZWQSEQoJdGVuYW50X2lkGAEgASgJEg8KB3VzZXJfaWQYAiABKAkSEwoLZG9jdW1lbnRfaWQYAyABKAkSEAoIZmlsZW5hbWUYBCABKAkSEAoIcGFzc2FnZXMYBSABKA0imwEKDkRvY3VtZW50RmFpbGVkEhEKCXRlbmFudF9pZBgBIAEoCRIPCgd1c2VyX2lkGAIgASgJEhMKC2RvY3VtZW50X2lkGAMgASgJEhAKCGZpbGVuYW1lGAQgASgJEi0KBnJlYXNvbhgFIAEoDjIdLnBhcmxleS5lcnJvcnMudjEuRXJyb3JSZWFzb24SDwoHbWVzc2FnZRgGIAEoCSJKCg9Eb2N1bWVudERlbGV0ZWQSEQoJdGVuYW50X2lkGAEgASgJEg8KB3VzZXJfaWQYAiABKAkSEwoLZG9jdW1lbnRfaWQYAyABKAkiSgoPRG9jdW1lbnRVcGRhdGVkEhEKCXRlbmFudF9pZBgBIAEoCRIPCgd1c2VyX2lkGAIgASgJEhMKC2RvY3VtZW50X2lkGAMgASgJIkAKCkZhcUNoYW5nZWQSEQoJdGVuYW50X2lkGAEgASgJEg8KB3VzZXJfaWQYAiABKAkSDgoGZmFxX2lkGAMgASgJIkAKCkZhcURlbGV0ZWQSEQoJdGVuYW50X2lkGAEgASgJEg8KB3VzZXJfaWQYAiABKAkSDgoGZmFxX2lkGAMgASgJYgZwcm90bzM", [file_parley_errors_v1_error_reason]);
+  fileDesc("CipwYXJsZXkva25vd2xlZGdlL3YxL2tub3dsZWRnZV9ldmVudHMucHJvdG8SE3BhcmxleS5rbm93bGVkZ2UudjEiXQoQRG9jdW1lbnRVcGxvYWRlZBIRCgl0ZW5hbnRfaWQYASABKAkSDwoHdXNlcl9pZBgCIAEoCRITCgtkb2N1bWVudF9pZBgDIAEoCRIQCghmaWxlbmFtZRgEIAEoCSKCAQoPRG9jdW1lbnRJbmRleGVkEhEKCXRlbmFudF9pZBgBIAEoCRIPCgd1c2VyX2lkGAIgASgJEhMKC2RvY3VtZW50X2lkGAMgASgJEhAKCGZpbGVuYW1lGAQgASgJEhAKCHBhc3NhZ2VzGAUgASgNEhIKCnNvdXJjZV91cmwYBiABKAkirwEKDkRvY3VtZW50RmFpbGVkEhEKCXRlbmFudF9pZBgBIAEoCRIPCgd1c2VyX2lkGAIgASgJEhMKC2RvY3VtZW50X2lkGAMgASgJEhAKCGZpbGVuYW1lGAQgASgJEi0KBnJlYXNvbhgFIAEoDjIdLnBhcmxleS5lcnJvcnMudjEuRXJyb3JSZWFzb24SDwoHbWVzc2FnZRgGIAEoCRISCgpzb3VyY2VfdXJsGAcgASgJIkoKD0RvY3VtZW50RGVsZXRlZBIRCgl0ZW5hbnRfaWQYASABKAkSDwoHdXNlcl9pZBgCIAEoCRITCgtkb2N1bWVudF9pZBgDIAEoCSJKCg9Eb2N1bWVudFVwZGF0ZWQSEQoJdGVuYW50X2lkGAEgASgJEg8KB3VzZXJfaWQYAiABKAkSEwoLZG9jdW1lbnRfaWQYAyABKAkiQAoKRmFxQ2hhbmdlZBIRCgl0ZW5hbnRfaWQYASABKAkSDwoHdXNlcl9pZBgCIAEoCRIOCgZmYXFfaWQYAyABKAkiQAoKRmFxRGVsZXRlZBIRCgl0ZW5hbnRfaWQYASABKAkSDwoHdXNlcl9pZBgCIAEoCRIOCgZmYXFfaWQYAyABKAkiVQoOQ3Jhd2xSZXF1ZXN0ZWQSEQoJdGVuYW50X2lkGAEgASgJEg8KB3VzZXJfaWQYAiABKAkSEAoIY3Jhd2xfaWQYAyABKAkSDQoFc2xpY2UYBCABKA1iBnByb3RvMw", [file_parley_errors_v1_error_reason]);
 
 /**
  * A file was stored and waits to be indexed.
@@ -96,6 +96,13 @@ export type DocumentIndexed = Message<"parley.knowledge.v1.DocumentIndexed"> & {
    * @generated from field: uint32 passages = 5;
    */
   passages: number;
+
+  /**
+   * The address that a crawl fetched it from; empty for an upload.
+   *
+   * @generated from field: string source_url = 6;
+   */
+  sourceUrl: string;
 };
 
 /**
@@ -152,6 +159,13 @@ export type DocumentFailed = Message<"parley.knowledge.v1.DocumentFailed"> & {
    * @generated from field: string message = 6;
    */
   message: string;
+
+  /**
+   * The address that a crawl fetched it from; empty for an upload.
+   *
+   * @generated from field: string source_url = 7;
+   */
+  sourceUrl: string;
 };
 
 /**
@@ -300,4 +314,46 @@ export type FaqDeleted = Message<"parley.knowledge.v1.FaqDeleted"> & {
  */
 export const FaqDeletedSchema: GenMessage<FaqDeleted> = /*@__PURE__*/
   messageDesc(file_parley_knowledge_v1_knowledge_events, 6);
+
+/**
+ * A crawl is to be worked on: it was made, started again, or another part of it is due.
+ *
+ * @generated from message parley.knowledge.v1.CrawlRequested
+ */
+export type CrawlRequested = Message<"parley.knowledge.v1.CrawlRequested"> & {
+  /**
+   * The organisation, UUID.
+   *
+   * @generated from field: string tenant_id = 1;
+   */
+  tenantId: string;
+
+  /**
+   * Who made the crawl, UUID.
+   *
+   * @generated from field: string user_id = 2;
+   */
+  userId: string;
+
+  /**
+   * The crawl, UUID.
+   *
+   * @generated from field: string crawl_id = 3;
+   */
+  crawlId: string;
+
+  /**
+   * Which part of the work this asks for; the record knows which one is due.
+   *
+   * @generated from field: uint32 slice = 4;
+   */
+  slice: number;
+};
+
+/**
+ * Describes the message parley.knowledge.v1.CrawlRequested.
+ * Use `create(CrawlRequestedSchema)` to create a new message.
+ */
+export const CrawlRequestedSchema: GenMessage<CrawlRequested> = /*@__PURE__*/
+  messageDesc(file_parley_knowledge_v1_knowledge_events, 7);
 

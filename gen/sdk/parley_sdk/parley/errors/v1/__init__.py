@@ -298,6 +298,57 @@ class ErrorReason(betterproto2.Enum):
     PERMISSION_DENIED. Only admins and owners of the organisation write its FAQs.
     """
 
+    CRAWL_NOT_FOUND = 110
+    """
+    NOT_FOUND. No such crawl, or it belongs to another organisation, or is private to another member.
+    """
+
+    CRAWL_RUNNING = 111
+    """
+    FAILED_PRECONDITION. The crawl has not ended: stop it, or wait.
+    """
+
+    CRAWL_NOT_YOURS = 112
+    """
+    PERMISSION_DENIED. Only who made the crawl may do this, and an admin or an owner.
+    """
+
+    TOO_MANY_CRAWLS = 113
+    """
+    RESOURCE_EXHAUSTED. The organisation has as many crawls as allowed, running or in all; the facts give the limit.
+    """
+
+    URL_INVALID = 114
+    """
+    INVALID_ARGUMENT. The address is none of http or https in a form that can be fetched. Example: a user name in it.
+    """
+
+    ADDRESS_NOT_ALLOWED = 115
+    """
+    INVALID_ARGUMENT. The address leads into a network that may not be asked, or to a port that may not. Example:
+    http://169.254.169.254/. A name is looked up when its page is fetched: then the page failed with it.
+    """
+
+    ROBOTS_DISALLOWED = 116
+    """
+    The page was skipped: the site's robots.txt keeps it from robots.
+    """
+
+    PAGE_NOT_REACHABLE = 117
+    """
+    The page failed: its site gave no answer, or one that holds no page. Example: 404 Not Found.
+    """
+
+    PAGE_TOO_LARGE = 118
+    """
+    The page failed: it is larger than a document may be, or than what the crawl may still fetch.
+    """
+
+    PAGE_NOT_INDEXABLE = 119
+    """
+    The page was skipped: it asks robots not to keep it. Example: <meta name="robots" content="noindex">.
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -356,6 +407,16 @@ class ErrorReason(betterproto2.Enum):
             106: "ERROR_REASON_FAQ_DUPLICATE",
             107: "ERROR_REASON_FAQS_FULL",
             108: "ERROR_REASON_FAQ_NOT_YOURS",
+            110: "ERROR_REASON_CRAWL_NOT_FOUND",
+            111: "ERROR_REASON_CRAWL_RUNNING",
+            112: "ERROR_REASON_CRAWL_NOT_YOURS",
+            113: "ERROR_REASON_TOO_MANY_CRAWLS",
+            114: "ERROR_REASON_URL_INVALID",
+            115: "ERROR_REASON_ADDRESS_NOT_ALLOWED",
+            116: "ERROR_REASON_ROBOTS_DISALLOWED",
+            117: "ERROR_REASON_PAGE_NOT_REACHABLE",
+            118: "ERROR_REASON_PAGE_TOO_LARGE",
+            119: "ERROR_REASON_PAGE_NOT_INDEXABLE",
         }
 
     @classmethod
@@ -416,4 +477,14 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_FAQ_DUPLICATE": 106,
             "ERROR_REASON_FAQS_FULL": 107,
             "ERROR_REASON_FAQ_NOT_YOURS": 108,
+            "ERROR_REASON_CRAWL_NOT_FOUND": 110,
+            "ERROR_REASON_CRAWL_RUNNING": 111,
+            "ERROR_REASON_CRAWL_NOT_YOURS": 112,
+            "ERROR_REASON_TOO_MANY_CRAWLS": 113,
+            "ERROR_REASON_URL_INVALID": 114,
+            "ERROR_REASON_ADDRESS_NOT_ALLOWED": 115,
+            "ERROR_REASON_ROBOTS_DISALLOWED": 116,
+            "ERROR_REASON_PAGE_NOT_REACHABLE": 117,
+            "ERROR_REASON_PAGE_TOO_LARGE": 118,
+            "ERROR_REASON_PAGE_NOT_INDEXABLE": 119,
         }
