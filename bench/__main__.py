@@ -6,9 +6,12 @@ from bench import (
     curated,
     extraction,
     first_token,
+    hostile,
     idle_readers,
+    indexing,
     lone_stream,
     many_streams,
+    probes,
     retrieval,
     startup,
     streamed_tokens,
@@ -30,3 +33,6 @@ if __name__ == "__main__":  # the clients' processes import this module too
         asyncio.run(unary.measure(mesh))
     retrieval.main()
     curated.main()
+    indexing.main()
+    hostile.main()
+    probes.main()

@@ -78,6 +78,17 @@ class Filler:
             for passage in passages
         }
 
+    async def texts(self, tenant_id: uuid.UUID) -> Sequence[str]:
+        """What was embedded of an organisation's passages."""
+        rows = await self._record.fetch(
+            "SELECT position, headings, text FROM passages WHERE tenant_id = $1 ORDER BY document_id, position",
+            tenant_id,
+        )
+        return [
+            Passage(row["position"], row["text"], headings=tuple(json.loads(row["headings"]))).searchable_text
+            for row in rows
+        ]
+
     async def _record_all(self, rows: Mapping[Document, Sequence[Passage]]) -> None:
         await self._record.executemany(
             "INSERT INTO documents (id, tenant_id, user_id, request_id, filename, size_bytes, sha256, state, passages,"

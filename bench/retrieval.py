@@ -124,7 +124,7 @@ async def _speed(organisation: _Organisation, questions: Sequence[str]) -> None:
         "  the model, then Milvus by vector": organisation.near,
         "Search after two other questions": organisation.follow_up,
     }
-    p50: dict[str, float] = {}
+    p50, p95 = dict[str, float](), dict[str, float]()
     for name, call in lines.items():
         times_ms: list[float] = []
         for place in range(_WARM_UP + _ROUNDS):
@@ -132,12 +132,12 @@ async def _speed(organisation: _Organisation, questions: Sequence[str]) -> None:
             await call(questions[place % len(questions)])
             times_ms.append((time.perf_counter() - began_s) * 1000)
         times_ms = times_ms[_WARM_UP:]
-        p50[name] = percentile(times_ms, 0.5)
-        print(f"  {name:<40} p50 {p50[name]:5.1f} ms   p95 {percentile(times_ms, 0.95):5.1f} ms", flush=True)
-    total, theirs = list(p50.values())[:2]
-    print(
-        f"  ours: {max(0.0, total - theirs):.1f} ms of the p50, {max(0.0, 1 - theirs / total):.0%}; goal p50 25, p95 60"
-    )
+        p50[name], p95[name] = percentile(times_ms, 0.5), percentile(times_ms, 0.95)
+        print(f"  {name:<40} p50 {p50[name]:5.1f} ms   p95 {p95[name]:5.1f} ms", flush=True)
+    for share, of, goal_ms in (("p50", p50, 25), ("p95", p95, 60)):
+        total, theirs = list(of.values())[:2]
+        ours = max(0.0, total - theirs)
+        print(f"  ours: {ours:.1f} ms of the {share}, {ours / total:.0%}; goal of the whole {goal_ms} ms")
 
 
 async def measure(mesh: RunningMesh, wanted: Sequence[str]) -> None:

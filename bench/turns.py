@@ -44,14 +44,20 @@ async def conversation(opened: grpc.aio.Channel, metadata: Metadata) -> str:
 
 
 async def stream(
-    opened: grpc.aio.Channel, metadata: Metadata, conversation_id: str, text: str, max_tokens: int
+    opened: grpc.aio.Channel,
+    metadata: Metadata,
+    conversation_id: str,
+    text: str,
+    max_tokens: int,
+    *,
+    search: bool = False,
 ) -> AsyncIterator[str]:
     """The deltas of one answer; raises unless the turn completes."""
     request = StartTurnRequest(
         request_id=str(uuid.uuid4()),
         conversation_id=conversation_id,
         text=text,
-        options=TurnOptions(model="echo", max_output_tokens=max_tokens, search=False),
+        options=TurnOptions(model="echo", max_output_tokens=max_tokens, search=search),
     )
     last = ""
     async for response in ChatServiceStub(opened).StartTurn(request, metadata=metadata):

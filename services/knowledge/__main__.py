@@ -21,12 +21,12 @@ from services.knowledge.crawl.watch import CrawlWatch
 from services.knowledge.crawl.web import GuardedWeb
 from services.knowledge.crawl.work import Crawling
 from services.knowledge.embedding import EmbeddingModel
-from services.knowledge.extraction import ExtractionProcess
 from services.knowledge.faqs.faq import Curation
 from services.knowledge.faqs.learning import keep_learning
 from services.knowledge.faqs.matching import Matching
 from services.knowledge.faqs.phrasings import PhrasingTable
 from services.knowledge.faqs.store import StoredFaqs
+from services.knowledge.forked import ForkedExtraction
 from services.knowledge.handlers import RULES, DocumentEvents, FaqService, KnowledgeService
 from services.knowledge.index import PassageIndexes
 from services.knowledge.indexes.copying import Copying
@@ -132,7 +132,8 @@ def wire() -> Service:
         rules=RULES,
         resources=[
             *(database, listener.running(), bus.running(), relay.running()),
-            *(stores, embedding, background(indexes.follow), background(rebuild.run), background(stores.keep_warm)),
+            *(extraction, stores, embedding),
+            *(background(indexes.follow), background(rebuild.run), background(stores.keep_warm)),
             *(indexing.running(), removal.running(), places.running()),
             *([reranker] if reranker else []),
             *(outbound, crawling.running(), settled.running()),
@@ -157,8 +158,8 @@ def _reranker(settings: Settings) -> RerankModel | None:
     return RerankModel(settings.triton_address, settings.rerank_model, settings, settings.rerank_timeout_s)
 
 
-def _extraction(settings: Settings) -> ExtractionProcess:
-    return ExtractionProcess(settings.extraction_memory_bytes, settings.extraction_cpu_s, settings.extraction_wall_s)
+def _extraction(settings: Settings) -> ForkedExtraction:
+    return ForkedExtraction(settings.extraction_memory_bytes, settings.extraction_cpu_s, settings.extraction_wall_s)
 
 
 if __name__ == "__main__":

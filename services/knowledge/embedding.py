@@ -26,6 +26,9 @@ CHANNEL_OPTIONS = (
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
 )
+_MOST_OF_A_QUESTION = 4
+"""Texts in one call. More are passages on their way into the index: one such call of a process at a time, so that the
+model's other instance is free for questions, which then wait for no batch."""
 
 
 class EmbeddingModel:
@@ -36,6 +39,7 @@ class EmbeddingModel:
         self._model = model
         self._tls = tls
         self._client: InferenceServerClient | None = None
+        self._batches = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         options = list(CHANNEL_OPTIONS)
@@ -74,6 +78,12 @@ class EmbeddingModel:
 
     async def embed(self, texts: Sequence[str]) -> Sequence[Vector]:
         """FP32 vectors of length 1. Raises Unavailable."""
+        if len(texts) <= _MOST_OF_A_QUESTION:
+            return await self._embed(texts)
+        async with self._batches:
+            return await self._embed(texts)
+
+    async def _embed(self, texts: Sequence[str]) -> Sequence[Vector]:
         assert self._client, "the model is used before it is opened"
         values = np.array([[text.encode()] for text in texts], dtype=object)
         request = InferInput("text", list(values.shape), "BYTES")

@@ -31,6 +31,16 @@ _RUST_MEMORY = "memory allocation"  # what a reader written in Rust says before 
 _LOGGED_BYTES = 2000
 
 
+def environment() -> dict[str, str]:
+    """All that a reader is told."""
+    return {
+        "PYTHONPATH": str(_IMPORT_ROOT),
+        "PATH": os.environ.get("PATH", os.defpath),  # where text recognition is looked for
+        "LANG": "C.UTF-8",
+        "MALLOC_ARENA_MAX": "1",
+    }
+
+
 class ExtractionProcess:
     """Implements indexing.Extraction."""
 
@@ -61,14 +71,8 @@ class ExtractionProcess:
             yield _extracted(status, output, log)
 
     async def _run(self, folder: str, stdin: IO[bytes], stdout: IO[bytes], stderr: IO[bytes]) -> int:
-        environment = {
-            "PYTHONPATH": str(_IMPORT_ROOT),
-            "PATH": os.environ.get("PATH", os.defpath),  # where text recognition is looked for
-            "LANG": "C.UTF-8",
-            "MALLOC_ARENA_MAX": "1",
-        }
         child = await asyncio.create_subprocess_exec(
-            *self._command, cwd=folder, env=environment, stdin=stdin, stdout=stdout, stderr=stderr
+            *self._command, cwd=folder, env=environment(), stdin=stdin, stdout=stdout, stderr=stderr
         )
         try:
             async with asyncio.timeout(self._wall_s):

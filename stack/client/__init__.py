@@ -30,7 +30,7 @@ class Verdict(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module to the `parley` command line."""
-    for command in (login, logout, token, ingest, documents, ask, rate):
+    for command in (login, logout, token, ingest, documents, search, ask, rate):
         app.command()(command)
     faqs = typer.Typer(help="Your organisation's own answers: they go before what the documents say.")
     faqs.command("add")(faq_add)
@@ -67,7 +67,10 @@ def token(data_dir: DataDir = None, edge: EdgeUrl = None) -> None:
 
 
 def ingest(
-    sources: Annotated[list[str], typer.Argument(metavar="PATH|URL...", help="Files; addresses of sites to read.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH|URL...", help="Files; folders with all in them; addresses of sites to read."),
+    ],
     collection: Annotated[str, typer.Option(help="The collection to put them in.")] = "",
     private: Annotated[bool, typer.Option("--private", help="For you alone.")] = False,
     depth: Annotated[int | None, typer.Option(min=0, max=10, help="Of a site: links from its start.")] = None,
@@ -77,16 +80,15 @@ def ingest(
 ) -> None:
     """Put documents in, or the pages of a site: done when their passages can be found."""
     from stack.client import crawling, ingesting
+    from stack.client.uploading import Place
 
     sites = [source for source in sources if re.match(r"https?://", source, re.IGNORECASE)]
     paths = [Path(source) for source in sources if source not in sites]
-    if missing := next((path for path in paths if not path.is_file()), None):
-        raise typer.BadParameter(f"'{missing}' is no file", param_hint="PATH")
 
     async def all_of_them() -> int:
         where, status = _edge(data_dir, edge), 0
         if paths:
-            status = await ingesting.ingest(where, paths, ingesting.Place(collection, private))
+            status = await ingesting.ingest(where, paths, Place(collection, private))
         for url in sites:
             status |= await crawling.crawl(where, crawling.Site(url, collection, private, depth, pages))
         return status
@@ -109,6 +111,19 @@ def documents(
     if delete or share or unshare:
         _run(listing.change(where, delete or (), share or (), unshare or ()))
     _run(listing.show(where, collection))
+
+
+def search(
+    query: Annotated[str, typer.Argument(help="A question or words.")],
+    limit: Annotated[int, typer.Option(min=1, max=20, help="How many passages at most.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="The same for programs, with the whole text.")] = False,
+    data_dir: DataDir = None,
+    edge: EdgeUrl = None,
+) -> None:
+    """Search in the documents that you see: the passages that fit best, with where they stand."""
+    from stack.client import searching
+
+    _run(searching.search(_edge(data_dir, edge), query, limit, as_json=as_json))
 
 
 def faq_add(

@@ -11,7 +11,8 @@ from parley_sdk.parley.session.v1 import Citation, CreateConversationRequest, Se
 from stack.client.account import signed_in
 from stack.client.conversation import last_asked
 from stack.client.edge import CALL_TIMEOUT_S, INTERRUPTED, Edge, console, end, errors
-from stack.client.following import LONGEST_BREAK_S, Following
+from stack.client.following import Following
+from stack.client.lasting import LONGEST_BREAK_S
 
 _WHY_STOPPED = {
     CancellationCause.NO_READER: "nobody read it",

@@ -28,9 +28,8 @@ from parley_sdk.parley.session.v1 import SessionServiceStub
 from stack.client.account import signed_in
 from stack.client.conversation import messages
 from stack.client.edge import CALL_TIMEOUT_S, Edge, errors, reason_of
+from stack.client.lasting import BROKEN, LONGEST_BREAK_S, within
 
-LONGEST_BREAK_S = 60.0
-"""How long a turn is asked for again without anything new."""
 SILENCE_S = 30.0
 """A stream without an event for so long may be dead without having said so, or the turn is silent: it is resumed."""
 _TURN_TIMEOUT_S = 330.0
@@ -46,8 +45,6 @@ _PASSING = {
     "SEQUENCE_BEYOND_LOG",
 }
 """Refusals of a turn that goes on all the same."""
-_BROKEN = {Status.UNAVAILABLE, Status.CANCELLED, Status.INTERNAL, Status.UNKNOWN, Status.DEADLINE_EXCEEDED}
-"""What a cut connection leaves behind; only without a reason of the mesh."""
 
 
 class Following:
@@ -96,7 +93,7 @@ class Following:
         async with signed_in(self._edge) as (channel, metadata):
             chat = ChatServiceStub(channel, metadata=metadata)
             try:
-                async for event in _within(self._silence_s, self._call(chat)):
+                async for event in within(self._silence_s, self._call(chat)):
                     self._turn_id, self._last = event.turn_id, event.sequence
                     if event.rewound is not None:  # an empty message is false
                         self._text = ""
@@ -149,20 +146,9 @@ class Following:
         reason = reason_of(error)
         if reason:
             return bool(self._turn_id) and reason in _PASSING
-        return error.status in _BROKEN
+        return error.status in BROKEN
 
     def _say_once(self) -> None:
         if not self._said:
             self._said = True
             errors.print("The connection to the mesh broke; going on as soon as it is back ...", style="yellow")
-
-
-async def _within(silence_s: float, events: AsyncIterator[TurnEvent]) -> AsyncIterator[TurnEvent]:
-    """The same events; raises TimeoutError when none comes for so long."""
-    while True:
-        try:
-            async with asyncio.timeout(silence_s):
-                event = await anext(events)
-        except StopAsyncIteration:
-            return
-        yield event

@@ -31,9 +31,9 @@ async def show(edge: Edge, collection: str | None) -> int:
             request = ListDocumentsRequest(page_size=_PAGE_SIZE, page_token=token, collection=collection)
             page = await knowledge.list_documents(request, timeout=CALL_TIMEOUT_S)
             for document in page.documents:
-                table.add_row(*(Text(_visible(cell)) for cell in _cells(document)))
+                table.add_row(*(Text(visible(cell)) for cell in _cells(document)))
                 if failure := document.failure:
-                    failures.append(f"{_visible(document.filename)}: {failure.message} ({failure.reason.name})")
+                    failures.append(f"{visible(document.filename)}: {failure.message} ({failure.reason.name})")
             if not (token := page.next_page_token):
                 break
     if table.row_count:
@@ -70,6 +70,6 @@ def _cells(document: Document) -> tuple[str, str, str, str]:
     return document.filename, document.collection, state, document.id
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
     """Names come from other people: what a terminal would obey or turn around is shown as a box."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)

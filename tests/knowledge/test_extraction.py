@@ -14,6 +14,7 @@ import docx
 import pytest
 
 from services.knowledge.extraction import ExtractionProcess
+from services.knowledge.forked import ForkedExtraction
 from services.knowledge.indexing import Extracted, Unreadable
 from services.knowledge.passages import Passage
 from services.shared.errors import Reason
@@ -25,8 +26,8 @@ DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 
 
 async def read(content: bytes, **limits: float) -> tuple[Extracted, Sequence[Passage]]:
-    process = ExtractionProcess(**{"memory_bytes": MEMORY_BYTES, "cpu_s": 20, "wall_s": 60.0} | limits)
-    async with process.read(in_parts(content, 1024 * 1024)) as extracted:
+    process = ForkedExtraction(**{"memory_bytes": MEMORY_BYTES, "cpu_s": 20, "wall_s": 60.0} | limits)
+    async with process, process.read(in_parts(content, 1024 * 1024)) as extracted:
         passages = list(extracted.passages)
     assert len(passages) == extracted.passage_count
     return extracted, passages
