@@ -43,8 +43,6 @@ from services.shared.serving.deadline import within
 T = TypeVar("T")
 _NOBODY = UUID(int=0)
 _NAME = "passages_"
-_EARLIER = ("passages", "passages_by_terms")
-"""Collections of earlier layouts; what they held is brought over from the record."""
 _PARTITIONS = 16
 _AT_ONCE = 200
 """Rows that are read or placed in one call."""
@@ -96,16 +94,6 @@ class PassageIndexes:
         """Drop the collection of an index, if there is one."""
         self._opened.pop(index_id, None)
         await self._drop(_collection(index_id))
-
-    async def ids(self) -> Sequence[int]:
-        """Of the indexes that have a collection."""
-        names = await self._names()
-        return [int(number) for name in names if (number := name.removeprefix(_NAME)).isdecimal()]
-
-    async def drop_earlier_layouts(self) -> None:
-        for name in _EARLIER:
-            if name in await self._names():
-                await self._drop(name)
 
     async def probe(self) -> None:
         """Raise unless Milvus answers; forget what was dropped."""

@@ -116,6 +116,7 @@ def documents(
 def search(
     query: Annotated[str, typer.Argument(help="A question or words.")],
     limit: Annotated[int, typer.Option(min=1, max=20, help="How many passages at most.")] = 5,
+    collection: Annotated[str | None, typer.Option(help="Only in this collection; '' for what is in none.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The same for programs, with the whole text.")] = False,
     data_dir: DataDir = None,
     edge: EdgeUrl = None,
@@ -123,7 +124,7 @@ def search(
     """Search in the documents that you see: the passages that fit best, with where they stand."""
     from stack.client import searching
 
-    _run(searching.search(_edge(data_dir, edge), query, limit, as_json=as_json))
+    _run(searching.search(_edge(data_dir, edge), query, limit, collection, as_json=as_json))
 
 
 def faq_add(

@@ -1,21 +1,26 @@
 """`parley search`: prints the passages that fit best, with where they stand."""
 
 import json
-import textwrap
+
+from rich.padding import Padding
+from rich.text import Text
 
 from parley_sdk.parley.knowledge.v1 import KnowledgeServiceStub, Passage, SearchRequest
 from stack.client.account import signed_in
 from stack.client.asking import printable
 from stack.client.edge import CALL_TIMEOUT_S, Edge, console, errors
 
-_TEXT_CHARACTERS = 300
-_INDENT = "    "
+_INDENT = 4
 
 
-async def search(edge: Edge, query: str, limit: int, *, as_json: bool) -> int:
-    """Print at most `limit` passages, best first; as JSON whole, by the names of the contract."""
+async def search(edge: Edge, query: str, limit: int, collection: str | None, *, as_json: bool) -> int:
+    """Print at most `limit` passages, best first, of this collection alone if one is given ("": of none).
+
+    As JSON whole, by the names of the contract.
+    """
     async with signed_in(edge) as (channel, metadata):
-        request = SearchRequest(query=query, limit=limit)
+        collections = [] if collection is None else [collection]
+        request = SearchRequest(query=query, limit=limit, collections=collections)
         found = await KnowledgeServiceStub(channel, metadata=metadata).search(request, timeout=CALL_TIMEOUT_S)
     if as_json:
         print(json.dumps([passage.to_dict() for passage in found.passages], ensure_ascii=False, indent=1))
@@ -35,5 +40,18 @@ def _print(number: int, passage: Passage) -> None:
         highlight=False,
         markup=False,
     )
-    text = textwrap.shorten(printable(passage.text), _TEXT_CHARACTERS, placeholder=" …")
-    print(textwrap.fill(text, console.width, initial_indent=_INDENT, subsequent_indent=_INDENT))
+    console.print(Padding(_snippet(passage), (0, 0, 0, _INDENT)))
+
+
+def _snippet(passage: Passage) -> Text:
+    """With what was searched for in bold."""
+    shown, place = Text(), 0
+    for highlight in passage.highlights:
+        shown.append(_on_one_line(passage.snippet[place : highlight.begin]))
+        shown.append(_on_one_line(passage.snippet[highlight.begin : highlight.end]), style="bold")
+        place = highlight.end
+    return shown.append(_on_one_line(passage.snippet[place:]))
+
+
+def _on_one_line(text: str) -> str:
+    return printable(text).replace("\n", " ").replace("\t", " ")

@@ -114,10 +114,13 @@ def test_search_prints_where_the_passages_stand(mesh: RunningMesh, tmp_path: Pat
     refused = mesh.parley("ingest", str(path))
     assert (refused.returncode, "\x1b" in refused.stdout) == (1, False)
     path = path.rename(tmp_path / "kite.pdf")
-    assert mesh.parley("ingest", str(path)).returncode == 0
+    assert mesh.parley("ingest", "--collection=Kites", str(path)).returncode == 0
     found = mesh.parley("search", "--limit=1", "What is the kite of Kassel called?")
     assert (found.returncode, found.stdout.splitlines()[0]) == (0, "[1] kite.pdf, page 2"), found.stderr
     assert "Quirin" in found.stdout
     assert len(found.stdout) < 500
     whole = json.loads(mesh.parley("search", "--json", "--limit=1", "kite of Kassel").stdout)
     assert [(passage["filename"], passage["page"]) for passage in whole] == [("kite.pdf", 2)]
+    narrowed = mesh.parley("search", "--collection=Kites", "Quirin")
+    assert {line for line in narrowed.stdout.splitlines() if line.startswith("[")} == {"[1] kite.pdf, page 2"}
+    assert "kite.pdf" not in mesh.parley("search", "--collection=", "Quirin").stdout
