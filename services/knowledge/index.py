@@ -55,6 +55,9 @@ _WARM_AFTER_S = (2.0, 10.0)
 """After a write, again once segments have been merged; and no more often while there are writes."""
 _WARM_TIMEOUT_S = 60.0
 
+# No pings on idle connections, by default every 10 s: servers end a connection for them (decision 19).
+_CHANNEL = {"grpc.max_reconnect_backoff_ms": 1000, "grpc.keepalive_time_ms": 2**31 - 1}
+
 logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # every failure is raised and logged by us
 
 
@@ -63,7 +66,7 @@ class PassageIndexes:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._client = AsyncMilvusClient(url, grpc_options={"grpc.max_reconnect_backoff_ms": 1000})
+        self._client = AsyncMilvusClient(url, grpc_options=_CHANNEL)
         self._opened: dict[int, PassageIndex] = {}
 
     async def __aenter__(self) -> Self:
@@ -178,7 +181,7 @@ class PassageIndex:
         client, pages = None, None
         try:
             with _unavailable():
-                client = await asyncio.to_thread(MilvusClient, self._url)
+                client = await asyncio.to_thread(partial(MilvusClient, self._url, grpc_options=_CHANNEL))
                 pages = await asyncio.to_thread(
                     lambda: client.query_iterator(self._name, _SCANNED_AT_ONCE, output_fields=_IDS)
                 )
@@ -309,7 +312,7 @@ def _place(document: Document) -> dict[str, str | int]:
 
 def _create(url: str, name: str, dimensions: int) -> None:
     """Blocking: the asynchronous client waits for indexes by an RPC that the one-machine server lacks."""
-    client = MilvusClient(url)
+    client = MilvusClient(url, grpc_options=_CHANNEL)
     try:
         schema, indexes = _schema(dimensions)
         client.create_collection(name, schema=schema, num_partitions=_PARTITIONS, consistency_level="Strong")

@@ -6,7 +6,7 @@ from bench.forged import services
 from bench.probes import PACKAGE, probe
 from tests.mesh.running import RunningMesh
 
-PROBES = 240
+PROBES = 1200
 
 
 async def test_no_call_brings_a_byte_of_somebody_else(mesh: RunningMesh, edge: grpc.aio.Channel) -> None:
